@@ -1,0 +1,89 @@
+"""The command `meshdns`: the group, and the one place where an error becomes a line on stderr and an exit code.
+
+Commands are imported when they are asked for, so that `meshdns --help` and `meshdns capture install` start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+import click
+
+from meshdns.capture.errors import CaptureError
+from meshdns.init.errors import InitError
+from meshdns.relay.errors import RelayError
+from meshdns.resolver.errors import ResolverError
+
+COMMANDS = {
+    "capture": "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.",
+    "resolver": "Answer the names of mounted ServiceEntries; forward every other name.",
+    "demo": "Show all of it on this machine, in throw-away network namespaces.",
+}
+USAGE = 2
+INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """A group that lists `COMMANDS` with their one-line help and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"meshdns.init.commands.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(importlib.metadata.version("meshdns"), message="%(prog)s %(version)s")
+def meshdns() -> None:
+    """Service-mesh names that resolve and connect where they are looked up.
+
+    \b
+    First steps, on one machine, nothing left behind:
+      meshdns demo
+    In a pod or on a VM:
+      meshdns resolver run --manifests /etc/meshdns/entries
+      meshdns capture install
+    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `meshdns` and leave with the exit code that behaviour demands: see README, "Exit codes"."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code. Errors of ours and of click are one line on stderr."""
+    try:
+        result = meshdns.main(args=arguments, prog_name="meshdns", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), USAGE)
+    except (CaptureError, ResolverError, RelayError, InitError) as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `| head`; Python would complain once more when it flushes.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _fail(text: str, exit_code: int) -> int:
+    line = " ".join(text.split())
+    click.echo(f"meshdns: {line}", err=True)
+    return exit_code

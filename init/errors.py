@@ -1,0 +1,23 @@
+"""What the front end itself cannot go on after."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InitError(Exception):
+    """Base of every error that the front end raises on purpose; its text is one line for the operator."""
+
+    exit_code: ClassVar[int]
+
+
+class ConfigurationError(InitError):
+    """A settings file or an environment variable that cannot be understood."""
+
+    exit_code = 2
+
+
+class MissingError(InitError):
+    """A program, a privilege or a running resolver that the command needs is not there."""
+
+    exit_code = 3

@@ -1,0 +1,94 @@
+"""Where a command's settings come from: flag, then environment, then the `--config` file, then the default.
+
+All commands of a group share one set of names: `--dns-port`, `MESHDNS_CAPTURE_DNS_PORT` and the key `dns-port` are the
+same setting, whichever `meshdns capture` command reads it. click's automatic prefix would put the command's name in, so
+that `plan` would not see what `install` sees.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from meshdns.resolver.source.manifest import ManifestError, read_settings
+
+from meshdns.init.errors import ConfigurationError
+from meshdns.init.parameters import ListType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
+"""What kubelet sets in every pod for a Service that happens to be called meshdns-capture or meshdns-resolver."""
+
+
+class Settings:
+    """The settings of one command group; its methods are decorators for the group's commands."""
+
+    def __init__(self, group: str) -> None:
+        self.prefix = f"MESHDNS_{group.upper()}_"
+        self._names: set[str] = set()
+
+    def option(self, *declarations: str, many: bool = False, **attributes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
+        """Return `click.option` with the group's environment name.
+
+        `many=True`: may be repeated, each value may be a comma list; the command gets one flat tuple.
+        """
+        name = next(part.removeprefix("--") for part in declarations if part.startswith("--")).partition("/")[0]
+        self._names.add(name)
+        attributes.setdefault("show_default", attributes.get("default") is not None)
+        if many:
+            attributes.update(type=ListType(attributes["type"]), multiple=True, callback=_flatten)
+        return click.option(*declarations, envvar=self.variable(name), **attributes)
+
+    def file_option(self) -> Callable[[F], F]:
+        """Return the option `--config FILE`, whose keys are the group's option names."""
+        return click.option(
+            "--config",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar=self.variable("config"),
+            is_eager=True,
+            expose_value=False,
+            callback=self._read_file,
+            help="YAML file with these settings; keys are the option names without dashes in front.",
+        )
+
+    def variable(self, name: str) -> str:
+        """Return the environment variable of the option called `name`, such as MESHDNS_CAPTURE_DNS_PORT."""
+        return self.prefix + name.replace("-", "_").upper()
+
+    def check_environment(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Warn of variables with our prefix that nothing reads; refuse empty ones, which click would pass over."""
+        known = {self.variable(name) for name in (*self._names, "config")}
+        for variable, value in environment.items():
+            if not variable.startswith(self.prefix) or _KUBERNETES_NAME.search(variable):
+                continue
+            if variable not in known:
+                click.echo(f"meshdns: warning: nothing reads {variable}{_nearest(variable, known)}", err=True)
+            elif not value:
+                raise ConfigurationError(f"cannot read {variable}: it is empty: unset it to get the default")
+
+    def _read_file(self, ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            values = read_settings(path)
+        except ManifestError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+        for key, line in values.lines.items():
+            if key not in self._names:
+                raise click.BadParameter(f"{path}:{line}: unknown key {key!r}{_nearest(key, self._names)}", ctx, param)
+        ctx.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    return tuple(item for value in values for item in value)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {matches[0]}?" if matches else ""

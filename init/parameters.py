@@ -1,0 +1,236 @@
+"""What a value on the command line may look like: one click type for each kind.
+
+Every value is checked when it is read and becomes a number, an address or a small value type. Nothing is clamped; an
+error names the value, the reason and the nearest valid form.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Generic, TypeVar
+
+import click
+
+T = TypeVar("T")
+
+MAX_PORT = 65535
+MAX_ID = 2**32 - 2
+"""The kernel keeps 2**32-1 for "no such id"."""
+MAX_INTERFACE_BYTES = 15
+"""IFNAMSIZ less the closing zero byte (linux/if.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from `first` to `last`, both included, 1-65535; `first == last` for a single port."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+class PortType(click.ParamType[int]):
+    """One port, 1-65535."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_PORT:
+            self.fail(f"{text!r} is not a port: give a number from 1 to {MAX_PORT}", param, ctx)
+        return int(text)
+
+
+class PortRangeType(click.ParamType[PortRange]):
+    """`80` or `8000-8010`."""
+
+    name = "port[-port]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PortRange:
+        if isinstance(value, PortRange):
+            return value
+        first, dash, last = str(value).strip().partition("-")
+        low = PORT.convert(first, param, ctx)
+        high = PORT.convert(last, param, ctx) if dash else low
+        if low > high:
+            self.fail(f"{value!r} is empty: write {high}-{low}", param, ctx)
+        return PortRange(low, high)
+
+
+class CidrType(click.ParamType[Any]):
+    """An address or a network without host bits, as `ipaddress.ip_network` gives it."""
+
+    name = "cidr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return ip_network(value)
+        except ValueError:
+            pass
+        try:
+            nearest = ip_network(value, strict=False)
+        except ValueError:
+            self.fail(f"{value!r} is not a network: give something like 10.96.0.0/12 or fd00::/8", param, ctx)
+        self.fail(f"{value!r} has host bits set: write {nearest}", param, ctx)
+
+
+class AddressType(click.ParamType[Any]):
+    """One IP address without a zone."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            address = ip_address(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address", param, ctx)
+        if isinstance(address, IPv6Address) and address.scope_id:
+            self.fail(
+                f"{value!r} has a zone, which has no meaning here: write {str(address).partition('%')[0]}", param, ctx
+            )
+        return address
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """An address and a port, 1-65535; prints as `127.0.0.1:53` or `[::1]:53`."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)  # noqa: PLR2004 - IP version
+        return f"{host}:{self.port}"
+
+
+class SocketAddressType(click.ParamType[SocketAddress]):
+    """`127.0.0.1:53`, `[::1]:53`; where a default port is given also `127.0.0.1` and `::1`."""
+
+    name = "address:port"
+
+    def __init__(self, default_port: int | None = None) -> None:
+        self.default_port = default_port
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SocketAddress:
+        if isinstance(value, SocketAddress):
+            return value
+        text = str(value).strip()
+        if self.default_port is not None:
+            try:
+                return SocketAddress(ip_address(text), self.default_port)
+            except ValueError:
+                pass
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        try:
+            address = ip_address(host[1:-1] if bracketed else host)
+        except ValueError:
+            self.fail(f"{text!r} is not an address with a port: write 127.0.0.1:15053 or [::1]:15053", param, ctx)
+        if not colon or bracketed != isinstance(address, IPv6Address):
+            self.fail(f"{text!r} is not an address with a port: write 127.0.0.1:15053 or [::1]:15053", param, ctx)
+        return SocketAddress(address, PORT.convert(port, param, ctx))
+
+
+class SecondsType(click.ParamType[float]):
+    """A time in seconds, above 0 unless `zero` allows it, at most a week."""
+
+    name = "seconds"
+    most = 7 * 24 * 3600
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
+            self.fail(f"{text!r} is not a time in seconds: write 3 or 0.5", param, ctx)
+        seconds = float(text)
+        if seconds > self.most or (seconds == 0 and not self.zero):
+            self.fail(
+                f"{text!r} is out of range: give seconds {'from' if self.zero else 'above'} 0 up to {self.most}",
+                param,
+                ctx,
+            )
+        return seconds
+
+
+class InterfaceType(click.ParamType[str]):
+    """A network interface's name by the kernel's rules (dev_valid_name in net/core/dev.c), printable ASCII only."""
+
+    name = "interface"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not re.fullmatch(r"[!-~]+", text) or text in {".", ".."} or set(text) & set('/:"\\'):
+            self.fail(
+                f"{text!r} is not an interface name: printable characters without space, '/', ':', quote", param, ctx
+            )
+        if len(text) > MAX_INTERFACE_BYTES:
+            self.fail(
+                f"{text!r} is too long for an interface name: at most {MAX_INTERFACE_BYTES} characters", param, ctx
+            )
+        return text
+
+
+class IdType(click.ParamType[int]):
+    """A user's or a group's number, or a name that is looked up at once."""
+
+    def __init__(self, name: str, look_up: Callable[[str], int]) -> None:
+        self.name = name
+        self.look_up = look_up
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if text.isascii() and text.isdigit():
+            if int(text[:11]) > MAX_ID:
+                self.fail(f"{text!r} is out of range: a {self.name} id is at most {MAX_ID}", param, ctx)
+            return int(text)
+        try:
+            return self.look_up(text)
+        except (KeyError, ValueError):
+            self.fail(f"there is no {self.name} {text!r} on this machine: create it, or give its number", param, ctx)
+
+
+PORT = PortType()
+PORT_RANGE = PortRangeType()
+CIDR = CidrType()
+ADDRESS = AddressType()
+INTERFACE = InterfaceType()
+SECONDS = SecondsType()
+USER = IdType("user", lambda name: pwd.getpwnam(name).pw_uid)
+GROUP = IdType("group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+class Keyword(click.ParamType[Any]):
+    """A type that also takes certain words, such as `*` or `all`, and gives them back as they are."""
+
+    def __init__(self, inner: click.ParamType[Any], *words: str) -> None:
+        self.inner = inner
+        self.words = words
+        self.name = "|".join((*words, inner.name))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value in self.words else self.inner.convert(value, param, ctx)
+
+
+class ListType(click.ParamType[tuple[T, ...]], Generic[T]):
+    """A comma list; `option(..., many=True)` joins the lists of a repeated flag."""
+
+    def __init__(self, inner: click.ParamType[T]) -> None:
+        self.inner = inner
+        self.name = f"{inner.name}[,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[T, ...]:
+        if isinstance(value, tuple):
+            return value
+        items = value if isinstance(value, list) else [item.strip() for item in str(value).split(",")]
+        if not items or "" in items:
+            self.fail(f"{value!r} has an empty item: leave the option out to get its default", param, ctx)
+        return tuple(self.inner.convert(item, param, ctx) for item in items)

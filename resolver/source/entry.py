@@ -1,0 +1,130 @@
+"""The objects that names come from, as values: ServiceEntry, WorkloadEntry, Service, EndpointSlice.
+
+A value here is well-typed and complete but not yet judged: whether it keeps the rules of its kind is for `validate`.
+Field meanings: istio.io/docs/reference/config/networking/service-entry and the Kubernetes API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object stands: the file's path as it was given, and the line of the document's first key, from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Resolution(StrEnum):
+    """How an entry's endpoints are found."""
+
+    NONE = "NONE"
+    STATIC = "STATIC"
+    DNS = "DNS"
+    DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+    DYNAMIC_DNS = "DYNAMIC_DNS"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What every object has. `created` is metadata.creationTimestamp in seconds since the epoch, if there is one."""
+
+    origin: Origin
+    namespace: str
+    name: str
+    created: float | None = None
+    labels: Mapping[str, str] = _NO_LABELS
+    annotations: Mapping[str, str] = _NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A declared port; `protocol` as written, upper-cased, empty when absent."""
+
+    number: int
+    name: str = ""
+    protocol: str = ""
+    target_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint: an IP address, a DNS name, or `unix://` and a path. `ports` are keyed by service port name."""
+
+    address: str
+    ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    weight: int = 1
+    labels: Mapping[str, str] = _NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """networking.istio.io/{v1,v1beta1,v1alpha3} ServiceEntry.
+
+    `hosts` are lower-case without a trailing dot. `addresses` holds plain addresses and networks; a /32 or /128 is an
+    address. `status_addresses` maps a host to the addresses that status.addresses gives it.
+    """
+
+    meta: Meta
+    hosts: tuple[str, ...]
+    addresses: tuple[Address | Network, ...] = ()
+    ports: tuple[Port, ...] = ()
+    resolution: Resolution = Resolution.NONE
+    endpoints: tuple[Endpoint, ...] = ()
+    selector: Mapping[str, str] | None = None
+    export_to: tuple[str, ...] = ()
+    status_addresses: Mapping[str, tuple[Address, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadEntry:
+    """networking.istio.io/{v1,v1beta1,v1alpha3} WorkloadEntry: an endpoint that selectors find by label."""
+
+    meta: Meta
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Core v1 Service. `cluster_ips` is empty for a headless one; `external_name` is set for ExternalName only."""
+
+    meta: Meta
+    cluster_ips: tuple[Address, ...] = ()
+    ports: tuple[Port, ...] = ()
+    external_name: str | None = None
+    publish_not_ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEndpoint:
+    """One endpoint of an EndpointSlice."""
+
+    addresses: tuple[Address, ...]
+    ready: bool = True
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """discovery.k8s.io/v1 EndpointSlice; `service` is its label kubernetes.io/service-name."""
+
+    meta: Meta
+    service: str
+    endpoints: tuple[SliceEndpoint, ...] = ()
+
+
+Entry = ServiceEntry | WorkloadEntry | Service | EndpointSlice
