@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from types import MappingProxyType
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,8 @@ class Meta:
     namespace: str
     name: str
     created: float | None = None
-    labels: Mapping[str, str] = _NO_LABELS
-    annotations: Mapping[str, str] = _NO_LABELS
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +63,9 @@ class Endpoint:
     """One endpoint: an IP address, a DNS name, or `unix://` and a path. `ports` are keyed by service port name."""
 
     address: str
-    ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    ports: Mapping[str, int] = field(default_factory=dict)
     weight: int = 1
-    labels: Mapping[str, str] = _NO_LABELS
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ class ServiceEntry:
     endpoints: tuple[Endpoint, ...] = ()
     selector: Mapping[str, str] | None = None
     export_to: tuple[str, ...] = ()
-    status_addresses: Mapping[str, tuple[Address, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    status_addresses: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
