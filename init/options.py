@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from meshdns.resolver.source.manifest import ManifestError, read_settings
 
 from meshdns.init.errors import ConfigurationError
 from meshdns.init.parameters import ListType
+from meshdns.resolver.source.manifest import ManifestError, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 

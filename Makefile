@@ -1,0 +1,42 @@
+# Every target does its own set-up: a virtual environment under .venv, Debian packages that are missing.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench dev golden clean
+
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
+DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
+TEST_PROGRAMS := $(DEMO_PROGRAMS) iptables:iptables dnsmasq:dnsmasq-base
+TEST_PEERS := unbound:unbound nsd:nsd
+
+help:    ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo:    ## names before capture, after it, and with the resolver killed, in throw-away namespaces
+	@scripts/need $(DEMO_PROGRAMS)
+	@scripts/venv requirements-dev.lock
+	@meshdns demo
+
+test:    ## everything that this machine can prove, in minutes
+	@scripts/need $(TEST_PROGRAMS)
+	@scripts/venv requirements-dev.lock
+	@scripts/peers $(TEST_PEERS)
+	@scripts/in-namespace python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+check:   ## lint, types, import contracts
+	@scripts/venv requirements-dev.lock
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+golden:  ## write the golden files of the tests anew; read the difference before committing it
+	@scripts/venv requirements-dev.lock
+	MESHDNS_GOLDEN=rewrite scripts/in-namespace python -m pytest -q -k golden
+
+dev: ## the virtual environment and the programs that the other targets use, and no more
+	@scripts/need $(TEST_PROGRAMS)
+	@scripts/venv requirements-dev.lock
+	@scripts/peers $(TEST_PEERS)
+
+clean:   ## remove what the other targets made inside the tree
+	rm -rf .venv .peers build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

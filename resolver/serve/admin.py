@@ -1,0 +1,134 @@
+"""The admin port: a small HTTP server for people, kubelet and Prometheus. GET only, one request a connection.
+
+What the paths answer is decided by the handlers it is given. Here stand only the rules of the door: who may ask what,
+and how long and how large a request may be. HTTP/1.1 by RFC 9112; every reply ends with the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from meshdns.resolver.errors import PreflightError
+
+MAX_HEAD_BYTES: Final = 8192
+"""A request's first line and headers; what nginx and Apache allow for one line."""
+MAX_REQUEST_S: Final = 5.0
+MAX_REPLY_S: Final = 60.0
+MAX_CONNECTIONS: Final = 64
+
+OPEN_PATHS: Final = frozenset({"/metrics", "/healthz", "/readyz"})
+"""What others than this machine may read; every other path is 404 for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler answers. `body` may be an iterator of pieces, so that a large one never holds up the loop."""
+
+    body: bytes | AsyncIterator[bytes]
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Handler = Callable[[Mapping[str, str]], Awaitable[Response]]
+"""Gets the request's query parameters, each at most once (the last one counts)."""
+
+
+def as_json(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatever json.dumps takes
+    """Return `value` as a JSON response, ended by a newline for people who use curl."""
+    return Response(json.dumps(value, indent=2).encode() + b"\n", status, "application/json")
+
+
+async def in_pieces(items: Iterable[Any], per_turn: int = 200) -> AsyncIterator[bytes]:
+    """Yield a JSON array of `items`, `per_turn` of them for each turn of the loop."""
+    yield b"["
+    piece: list[str] = []
+    separator = ""
+    for item in items:
+        piece.append(separator + json.dumps(item))
+        separator = ",\n"
+        if len(piece) == per_turn:
+            yield "".join(piece).encode()
+            piece.clear()
+            await asyncio.sleep(0)
+    yield "".join(piece).encode() + b"]\n"
+
+
+class AdminServer:
+    """Serves `handlers`, a mapping from path to handler, on one address."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+        self._open = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self, address: str, port: int) -> None:
+        """Listen; raises PreflightError when the address cannot be had."""
+        try:
+            self._server = await asyncio.start_server(self._serve, address, port, limit=MAX_HEAD_BYTES)
+        except OSError as error:
+            message = f"cannot listen on {address}:{port} for --admin: {error.strerror}"
+            raise PreflightError(message) from error
+
+    async def stop(self) -> None:
+        """Close the listener; replies under way are let go."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            if self._open <= MAX_CONNECTIONS:
+                async with asyncio.timeout(MAX_REQUEST_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                async with asyncio.timeout(MAX_REPLY_S):
+                    await self._reply(head, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            writer.transport.abort()  # gone, too slow or too large: there is nobody to tell
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _reply(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        target = urlsplit(rest.partition(" ")[0])
+        if method not in {"GET", "HEAD"}:
+            response = Response(b"only GET is served\n", http.HTTPStatus.METHOD_NOT_ALLOWED)
+        elif (handler := self._find(target.path, writer)) is None:
+            response = Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
+        else:
+            response = await handler(dict(parse_qsl(target.query, max_num_fields=16)))
+        reason = http.HTTPStatus(response.status).phrase
+        writer.write(
+            f"HTTP/1.1 {int(response.status)} {reason}\r\nContent-Type: {response.content_type}\r\n"
+            "Connection: close\r\nCache-Control: no-store\r\n\r\n".encode()
+        )
+        if method == "GET":
+            await _send_body(response.body, writer)
+        await writer.drain()
+
+    def _find(self, path: str, writer: asyncio.StreamWriter) -> Handler | None:
+        if path in OPEN_PATHS or _is_loopback(writer.get_extra_info("peername")):
+            return self._handlers.get(path)
+        return None
+
+
+async def _send_body(body: bytes | AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    if isinstance(body, bytes):
+        writer.write(body)
+        return
+    async for piece in body:
+        writer.write(piece)
+        await writer.drain()
+
+
+def _is_loopback(peer: tuple[Any, ...]) -> bool:
+    address = ip_address(peer[0].partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
