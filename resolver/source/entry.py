@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -24,6 +25,9 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+AUTO_ALLOCATE_LABEL: Final = "networking.istio.io/enable-autoallocate-ip"
 
 
 class Resolution(StrEnum):
@@ -46,6 +50,11 @@ class Meta:
     created: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def allows_lease(meta: Meta) -> bool:
+    """Return whether the entry leaves it to the mesh to give it addresses; only "false", in any case, says no."""
+    return meta.labels.get(AUTO_ALLOCATE_LABEL, "").lower() != "false"
 
 
 @dataclass(frozen=True, slots=True)

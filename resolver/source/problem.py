@@ -22,13 +22,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule that manifests must keep. `id` never changes once published; `source` says who else applies it."""
+    """A rule that manifests must keep. `id` never changes once published; `name` is for people."""
 
     id: str
     name: str
     level: Level
     fix: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
