@@ -87,3 +87,7 @@ def _fail(text: str, exit_code: int) -> int:
     line = " ".join(text.split())
     click.echo(f"meshdns: {line}", err=True)
     return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -21,3 +21,9 @@ class MissingError(InitError):
     """A program, a privilege or a running resolver that the command needs is not there."""
 
     exit_code = 3
+
+
+class UnexpectedError(InitError):
+    """The demo did not show what it should: verification failed."""
+
+    exit_code = 126

@@ -11,14 +11,18 @@ import pwd
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Generic, TypeVar
 
 import click
 
+from meshdns.resolver.serve.listeners import SocketAddress
+
 T = TypeVar("T")
 
 MAX_PORT = 65535
+MAX_NAME_CHARACTERS = 253
+DNS_PORT = 53
 MAX_ID = 2**32 - 2
 """The kernel keeps 2**32-1 for "no such id"."""
 MAX_INTERFACE_BYTES = 15
@@ -65,15 +69,22 @@ class PortRangeType(click.ParamType[PortRange]):
 
 
 class CidrType(click.ParamType[Any]):
-    """An address or a network without host bits, as `ipaddress.ip_network` gives it."""
+    """A network without host bits, as `ipaddress.ip_network` gives it; of one IP version if one is given."""
 
     name = "cidr"
 
+    def __init__(self, version: int | None = None) -> None:
+        self.version = version
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return ip_network(value)
+            network = ip_network(value)
         except ValueError:
-            pass
+            network = None
+        if network and self.version in {None, network.version}:
+            return network
+        if network:
+            self.fail(f"{value!r} is IPv{network.version}: give an IPv{self.version} network", param, ctx)
         try:
             nearest = ip_network(value, strict=False)
         except ValueError:
@@ -96,18 +107,6 @@ class AddressType(click.ParamType[Any]):
                 f"{value!r} has a zone, which has no meaning here: write {str(address).partition('%')[0]}", param, ctx
             )
         return address
-
-
-@dataclass(frozen=True, slots=True)
-class SocketAddress:
-    """An address and a port, 1-65535; prints as `127.0.0.1:53` or `[::1]:53`."""
-
-    address: IPv4Address | IPv6Address
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)  # noqa: PLR2004 - IP version
-        return f"{host}:{self.port}"
 
 
 class SocketAddressType(click.ParamType[SocketAddress]):
@@ -179,6 +178,37 @@ class InterfaceType(click.ParamType[str]):
         return text
 
 
+class HostNameType(click.ParamType[str]):
+    """A DNS name in text, at most 253 characters; lower-case and without a trailing dot from here on (RFC 1123)."""
+
+    name = "name"
+    label = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip().lower().removesuffix(".")
+        if len(text) > MAX_NAME_CHARACTERS or not all(map(self.label.fullmatch, text.split("."))):
+            self.fail(
+                f"{value!r} is not a DNS name: labels of letters, digits and hyphens, with dots between", param, ctx
+            )
+        return text
+
+
+class ZoneType(click.ParamType[tuple[str, SocketAddress]]):
+    """`SUFFIX=ADDRESS[:PORT]`: names under the suffix are asked there."""
+
+    name = "suffix=address[:port]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, SocketAddress]:
+        if isinstance(value, tuple):
+            return value
+        suffix, equals, server = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} names no server: write corp.example=10.0.0.53", param, ctx)
+        return HOST_NAME.convert(suffix, param, ctx), SERVER.convert(server, param, ctx)
+
+
 class IdType(click.ParamType[int]):
     """A user's or a group's number, or a name that is looked up at once."""
 
@@ -204,6 +234,9 @@ CIDR = CidrType()
 ADDRESS = AddressType()
 INTERFACE = InterfaceType()
 SECONDS = SecondsType()
+HOST_NAME = HostNameType()
+SERVER = SocketAddressType(DNS_PORT)
+ZONE = ZoneType()
 USER = IdType("user", lambda name: pwd.getpwnam(name).pw_uid)
 GROUP = IdType("group", lambda name: grp.getgrnam(name).gr_gid)
 

@@ -1,0 +1,65 @@
+"""What the command line says about serving, as the values that resolver and relay take; the two are joined here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from meshdns.init import defaults
+from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.settings import (
+    BeforeLoaded,
+    ForwardSettings,
+    LeaseFamilies,
+    ServeSettings,
+    TableSettings,
+)
+
+
+def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
+    """Build the resolver's settings from the options of `meshdns resolver run`; SettingsError if they contradict."""
+    return ServeSettings(
+        version=importlib.metadata.version("meshdns"),
+        listen=options["listen"] or _loopback(defaults.DNS_PORT),
+        listen_optional=not options["listen"],
+        table=_table_settings(options),
+        forward=ForwardSettings(
+            resolv_conf=options["resolv_conf"],
+            upstreams=options["upstream"],
+            zones=options["zone"],
+            cache_entries=options["cache_size"],
+            stale_for_s=options["stale_for"],
+        ),
+        before_loaded=BeforeLoaded(options["before_loaded"]),
+        lease_families=LeaseFamilies(options["lease_families"]),
+        admin=options["admin"],
+        heartbeat_interval_s=defaults.HEARTBEAT_INTERVAL_S if options["heartbeat"] else None,
+        heartbeat_timeout_s=options["heartbeat_timeout"],
+        proxy_uid=options["proxy_uid"],
+        query_log=options["query_log"],
+    )
+
+
+def _table_settings(options: Mapping[str, Any]) -> TableSettings:
+    return TableSettings(
+        manifests=tuple(Path(path) for path in options["manifests"]),
+        namespace=options["namespace"],
+        cluster_domain=options["cluster_domain"],
+        search=options["search"] or None,
+        state=options["state"],
+        auto_allocate=options["auto_allocate"],
+        answer_endpoints=options["answer_endpoints"],
+        pool4=options["pool4"],
+        pool6=options["pool6"],
+        forward_other_types=options["other_types"] == "forward",
+        ttl_s=options["ttl"],
+        negative_ttl_s=options["negative_ttl"],
+        probe_suffix=defaults.PROBE_SUFFIX,
+    )
+
+
+def _loopback(port: int) -> tuple[SocketAddress, ...]:
+    return (SocketAddress(ip_address("127.0.0.1"), port), SocketAddress(ip_address("::1"), port))

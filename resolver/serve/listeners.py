@@ -1,0 +1,134 @@
+"""Opening the sockets that queries arrive on, or taking over those that systemd opened.
+
+For each address one UDP and one TCP socket. What is read from them is not decided here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from meshdns.resolver.errors import PreflightError
+
+RECEIVE_BUFFER_BYTES: Final = 1 << 20
+"""The default holds 193 small queries; a burst of 256 lost 63 of them, each a wait of 5 s in a stub (NSD asks for 1 MiB)."""
+
+TCP_BACKLOG: Final = 128
+FIRST_PASSED_FD: Final = 3
+"""sd_listen_fds(3): passed descriptors start here."""
+
+
+class SocketAddress(NamedTuple):
+    """Where to listen or whom to ask; prints as 127.0.0.1:53 or [::1]:53."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if isinstance(self.address, IPv6Address) else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address that is listened on over UDP and TCP."""
+
+    at: SocketAddress
+    udp: socket.socket
+    tcp: socket.socket
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self.udp.close()
+        self.tcp.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The listeners that could be had, and a warning for each address that this machine does not have."""
+
+    listeners: tuple[Listener, ...]
+    warnings: tuple[str, ...]
+
+
+def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int, str, int], int]) -> Opened:
+    """Open every address, taking `passed` descriptors (see `passed_descriptors`) where they fit.
+
+    An address that does not exist here, such as ::1 without IPv6, is a warning as long as another one can be had. Raises
+    PreflightError for a port in use or one that needs a privilege.
+    """
+    listeners: list[Listener] = []
+    warnings: list[str] = []
+    for at in addresses:
+        try:
+            listeners.append(_open(at, passed))
+        except OSError as error:
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                for listener in listeners:
+                    listener.close()
+                raise PreflightError(_refusal(at, error)) from error
+            warnings.append(f"cannot listen on {at}: this machine does not have the address")
+    if not listeners:
+        raise PreflightError("; ".join(warnings))
+    return Opened(tuple(listeners), tuple(warnings))
+
+
+def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, int], int]:
+    """Return the descriptors that systemd passed to this process, by socket type, address and port (sd_listen_fds(3))."""
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not environment.get("LISTEN_FDS", "").isdigit():
+        return {}
+    passed = {}
+    for descriptor in range(FIRST_PASSED_FD, FIRST_PASSED_FD + int(environment["LISTEN_FDS"])):
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            if duplicate.family in {socket.AF_INET, socket.AF_INET6}:
+                host, port = duplicate.getsockname()[:2]
+                passed[duplicate.type, host, port] = descriptor
+    return passed
+
+
+def _open(at: SocketAddress, passed: Mapping[tuple[int, str, int], int]) -> Listener:
+    udp = _socket(at, socket.SOCK_DGRAM, passed)
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        tcp = _socket(at, socket.SOCK_STREAM, passed)
+    except OSError:
+        udp.close()
+        raise
+    return Listener(at, udp, tcp)
+
+
+def _socket(at: SocketAddress, kind: socket.SocketKind, passed: Mapping[tuple[int, str, int], int]) -> socket.socket:
+    if (descriptor := passed.get((kind, str(at.address), at.port))) is not None:
+        made = socket.socket(fileno=descriptor)
+        made.setblocking(False)
+        return made
+    family = socket.AF_INET6 if isinstance(at.address, IPv6Address) else socket.AF_INET
+    made = socket.socket(family, kind)
+    try:
+        made.setblocking(False)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((str(at.address), at.port))
+        if kind == socket.SOCK_STREAM:
+            made.listen(TCP_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _refusal(at: SocketAddress, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"cannot listen on {at}: the port is in use: see `ss -lnptu 'sport = :{at.port}'`, or give another --listen"
+        )
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {at}: ports below 1024 need CAP_NET_BIND_SERVICE: give another --listen"
+    return f"cannot listen on {at}: {error.strerror}"
