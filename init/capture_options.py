@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS
-from meshdns.capture.errors import PreflightError
+from meshdns.capture.errors import PreflightError, SpecError
 from meshdns.capture.policy.spec import (
     ALL_PORTS,
     CaptureSpec,
@@ -127,24 +127,20 @@ _DNS: Final = (
     ),
 )
 _OUTBOUND: Final = (
-    SETTINGS.option(
-        "--outbound-port", type=PORT, default=defaults.RELAY_PORT, help="Where captured outbound TCP goes."
-    ),
+    SETTINGS.option("--outbound-port", type=PORT, default=defaults.RELAY_PORT, help="Where captured TCP goes."),
     SETTINGS.option(
         "--outbound-cidr",
         many=True,
         type=Keyword(CIDR, "*"),
         help=f"Destinations whose TCP is captured; '*' for all.  [default: {POOLS[0]}, {POOLS[1]}]",
     ),
-    SETTINGS.option(
-        "--outbound-ports", many=True, type=PORT_RANGE, help="TCP ports captured whatever the destination."
-    ),
+    SETTINGS.option("--outbound-ports", many=True, type=PORT_RANGE, help="TCP ports captured wherever they are."),
     SETTINGS.option("--exclude-outbound-cidr", many=True, type=CIDR, help="Destinations whose TCP is left alone."),
     SETTINGS.option(
         "--exclude-outbound-ports",
         many=True,
         type=PORT_RANGE,
-        help="Ports left alone, TCP and UDP; 53 leaves DNS alone.",
+        help="TCP and UDP ports left alone; 53: no DNS either.",
     ),
     SETTINGS.option(
         "--pool-rest",
@@ -161,9 +157,7 @@ _INBOUND: Final = (
         help="Inbound TCP ports sent to a proxy of your own; '*' for all.",
     ),
     SETTINGS.option("--exclude-inbound-ports", many=True, type=PORT_RANGE, help="Inbound ports left alone."),
-    SETTINGS.option(
-        "--inbound-port", type=PORT, default=defaults.INBOUND_PORT, help="Where captured inbound TCP goes."
-    ),
+    SETTINGS.option("--inbound-port", type=PORT, default=defaults.INBOUND_PORT, help="Where inbound TCP goes."),
     SETTINGS.option(
         "--tunnel-port", type=PORT, default=defaults.TUNNEL_PORT, help="Inbound port that your proxy has itself."
     ),
@@ -246,7 +240,8 @@ def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
 def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | None, tuple[str, ...]]:
     """Return the captured servers, the file they were read from if any, and what is wrong with it."""
     found: list[Server] = []
-    source, warnings = None, ()
+    source: str | None = None
+    warnings: tuple[str, ...] = ()
     for value in options["dns_servers"]:
         if value == "all":
             found.extend(Server(network) for network in EVERYTHING)
@@ -301,7 +296,9 @@ def _families(choice: str, servers: tuple[Server, ...]) -> tuple[Family, ...]:
 
 def _owner_groups(groups: tuple[int | str, ...]) -> tuple[int, ...] | None:
     numbers = tuple(group for group in groups if isinstance(group, int))
-    return None if len(numbers) < len(groups) or not groups else _unique(numbers)
+    if numbers and len(numbers) < len(groups):
+        raise SpecError("cannot use --owner-group all together with groups: everybody's traffic, or these groups' only")
+    return _unique(numbers) or None
 
 
 def _ports(ports: Iterable[PortRange | str]) -> tuple[Ports, ...]:

@@ -22,8 +22,8 @@ from meshdns.resolver.source.manifest import ManifestError, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
-"""What kubelet sets in every pod for a Service that happens to be called meshdns-capture or meshdns-resolver."""
+_KUBERNETES = re.compile(r"[A-Z0-9_]+(_SERVICE_(HOST|PORT\w*)=.*|_PORT=\w+://.*|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)")
+"""What kubelet sets in every pod for a Service whose name happens to start with meshdns-capture or meshdns-resolver."""
 
 
 class Settings:
@@ -65,12 +65,10 @@ class Settings:
         """Warn of variables with our prefix that nothing reads; refuse empty ones, which click would pass over."""
         known = {self.variable(name) for name in (*self._names, "config")}
         for variable, value in environment.items():
-            if not variable.startswith(self.prefix) or _KUBERNETES_NAME.search(variable):
-                continue
-            if variable not in known:
-                click.echo(f"meshdns: warning: nothing reads {variable}{_nearest(variable, known)}", err=True)
-            elif not value:
+            if variable in known and not value:
                 raise ConfigurationError(f"cannot read {variable}: it is empty: unset it to get the default")
+            if variable.startswith(self.prefix) and variable not in known and not _is_from_kubelet(variable, value):
+                click.echo(f"meshdns: warning: nothing reads {variable}{_nearest(variable, known)}", err=True)
 
     def _read_file(self, ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
         if path is None:
@@ -87,6 +85,10 @@ class Settings:
 
 def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
     return tuple(item for value in values for item in value)
+
+
+def _is_from_kubelet(variable: str, value: str) -> bool:
+    return _KUBERNETES.fullmatch(f"{variable}={value}") is not None
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

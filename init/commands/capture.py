@@ -1,0 +1,203 @@
+"""`meshdns capture`: the commands. Each enters the namespace, asks the library, prints, and gives an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pwd
+import time
+
+import click
+
+from meshdns.capture.apply.backend import Backend, choose
+from meshdns.capture.apply.compare import Condition, compare, differences
+from meshdns.capture.apply.install import Installation, inspect, new_record
+from meshdns.capture.apply.install import install as apply_install
+from meshdns.capture.apply.install import uninstall as apply_uninstall
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.plan import plan as plan_rules
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import Packet, simulate
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.system.namespace import addresses, entered, locked
+from meshdns.init import capture_report as report
+from meshdns.init.capture_options import SETTINGS, any_given, place_options, spec_options, to_spec
+from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
+
+DRIFT = 10
+FORMATS = ("text", "json", "nft")
+ELSEWHERE = "(another)"
+"""Stands for "any interface but lo": no interface can be called so."""
+
+
+@click.group()
+def capture() -> None:
+    """Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay."""
+    SETTINGS.check_environment()
+
+
+@capture.command()
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What to print.")
+@spec_options
+@place_options
+def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
+    """Print what `install` would do. Changes nothing, reads no rules, needs no privilege."""
+    with entered(netns):
+        _print_plan(backend, _spec(options), form)
+
+
+@capture.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@spec_options
+@place_options
+def install(netns: str | None, backend: str, *, dry_run: bool, **options: object) -> None:
+    """Put the rules in place of whatever was installed before, in one transaction. Safe to run again."""
+    with entered(netns):
+        spec = _spec(options)
+        if dry_run:
+            _print_plan(backend, spec, "text")
+            return
+        chosen, reason = choose(backend)
+        with locked():
+            changed = apply_install(chosen, new_record(spec, chosen, _version(), int(time.time())))
+    families = " and ".join(family.value for family in spec.families)
+    click.echo(f"backend {chosen.name}: {reason}")
+    click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
+
+
+@capture.command()
+@place_options
+def uninstall(netns: str | None, backend: str) -> None:
+    """Remove everything of meshdns, whatever configuration made it. Safe to run again."""
+    with entered(netns), locked():
+        removed = apply_uninstall(choose(backend)[0])
+    click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
+
+
+@capture.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", is_flag=True, help="Exit with 10 when the rules are not as they should be.")
+@spec_options
+@place_options
+@click.pass_context
+def status(
+    ctx: click.Context, /, *, netns: str | None, backend: str, as_json: bool, check: bool, **options: object
+) -> int:
+    """Print what is installed, by which version, since when, packets per rule, heartbeat and drift."""
+    with entered(netns):
+        found = _inspect(ctx, choose(backend)[0], options)
+    if as_json:
+        click.echo(report.status_json(found))
+    else:
+        report.print_status(found)
+    return DRIFT if check and found.condition is not Condition.SAME else 0
+
+
+@capture.command()
+@spec_options
+@place_options
+@click.pass_context
+def diff(ctx: click.Context, /, netns: str | None, backend: str, **options: object) -> int:
+    """Print expected rules (-) against live ones (+), in order; exits with 10 when they differ."""
+    with entered(netns):
+        found = _inspect(ctx, choose(backend)[0], options)
+    if found.condition is Condition.ABSENT:
+        click.echo("nothing is installed")
+    for line in found.drift:
+        click.echo(line)
+    return 0 if found.condition is Condition.SAME else DRIFT
+
+
+@capture.command()
+@click.option("--uid", type=USER, required=True, help="Who sends.")
+@click.option("--gid", type=GROUP, help="Default: the user's group, else the same number.")
+@click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), required=True, help="Over what.")
+@click.option("--dst", type=ADDRESS, required=True, help="Where to.")
+@click.option("--dport", type=PORT, required=True, help="To which port.")
+@click.option("--src", type=ADDRESS, help="Where from.")
+@click.option("--out-interface", type=INTERFACE, help="Default: lo for an address of this machine, else any other.")
+@click.option("--in-interface", type=INTERFACE, help="The packet comes from outside, by this interface.")
+@click.option("--resolver", type=click.Choice(["up", "down"]), default="up", show_default=True, help="Its state.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@spec_options
+@place_options
+@click.pass_context
+def explain(  # noqa: PLR0913 - one parameter for each question about a packet
+    ctx: click.Context,
+    /,
+    *,
+    netns: str | None,
+    backend: str,
+    uid: int,
+    gid: int | None,
+    proto: str,
+    dst: Address,
+    dport: int,
+    src: Address | None,
+    out_interface: str | None,
+    in_interface: str | None,
+    resolver: str,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Print the fate of one packet, the rule that decides it, and why. Sends nothing, needs no privilege."""
+    with entered(netns):
+        local = dst.is_loopback or dst in addresses()
+        spec = _recorded_or_given(ctx, choose(backend)[0], options)
+    packet = Packet(
+        protocol=Protocol(proto) if proto != "icmp" else Protocol.OTHER,
+        destination=dst,
+        destination_port=dport if proto != "icmp" else None,
+        source=src,
+        uid=None if in_interface else uid,
+        gid=None if in_interface else _group(uid) if gid is None else gid,
+        in_interface=in_interface or "",
+        out_interface="" if in_interface else out_interface or ("lo" if local else ELSEWHERE),
+        local=local or in_interface is not None,
+    )
+    alive = tuple(Family) if resolver == "up" else ()
+    report.print_verdict(simulate(plan_rules(spec), packet, alive), as_json=as_json)
+
+
+def _print_plan(backend: str, spec: CaptureSpec, form: str) -> None:
+    chosen, reason = choose(backend)
+    if form != "json":
+        click.echo(f"# backend {chosen.name}: {reason}")  # nft reads this line as a comment
+    report.print_plan(new_record(spec, chosen, _version(), None), form)
+
+
+def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:
+    """Return what is installed, measured against the options given or else against its own record."""
+    found = inspect(backend)
+    if found.condition is Condition.ABSENT or not any_given(ctx, options):
+        return found
+    wanted = backend.visible(plan_rules(_spec(options)))
+    return Installation(found.held, found.record, compare(wanted, found.held), differences(wanted, found.held))
+
+
+def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, object]) -> CaptureSpec:
+    if any_given(ctx, options):
+        return _spec(options)
+    try:
+        record = inspect(backend).record
+    except PreflightError as error:
+        click.echo(f"meshdns: going by options and defaults: {error}", err=True)
+        return _spec(options)
+    return record.spec if record else _spec(options)
+
+
+def _spec(options: dict[str, object]) -> CaptureSpec:
+    spec, warnings = to_spec(options)
+    for warning in warnings:
+        click.echo(f"meshdns: warning: {warning}", err=True)
+    return spec
+
+
+def _group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+def _version() -> str:
+    return importlib.metadata.version("meshdns")
