@@ -1,0 +1,97 @@
+"""Making it so, and undoing it: read, compare, change only a difference, read back.
+
+The caller is in the right network namespace, holds its lock, and says what version and what time it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.compare import Condition, compare, differences
+from meshdns.capture.apply.record import Record, from_comments, to_comments
+from meshdns.capture.dialects.observed import Observed
+from meshdns.capture.errors import ApplyError, CaptureError, RollbackError
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.ruleset import RuleSet
+from meshdns.capture.policy.spec import CaptureSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed, as read from the kernel. `drift` holds the differences from what was recorded."""
+
+    held: Observed
+    record: Record | None
+    condition: Condition
+    drift: tuple[str, ...]
+
+
+def new_record(spec: CaptureSpec, backend: Backend, version: str, installed_at: int | None) -> Record:
+    """Return the record of an installation of `spec`."""
+    return Record(version, installed_at, backend.name, plan(spec).fingerprint(), spec)
+
+
+def inspect(backend: Backend) -> Installation:
+    """Return what is installed and how it stands to the configuration that was recorded with it."""
+    held = backend.read()
+    record = from_comments(held.about)
+    if not held.present:
+        return Installation(held, None, Condition.ABSENT, ())
+    if record is None:
+        return Installation(held, None, Condition.FOREIGN, ("no record of who installed this",))
+    wanted = backend.visible(plan(record.spec))
+    condition = compare(wanted, held)
+    if condition is Condition.SAME and plan(record.spec).fingerprint() != record.fingerprint:
+        condition = Condition.STALE
+    return Installation(held, record, condition, differences(wanted, held))
+
+
+def install(backend: Backend, record: Record) -> bool:
+    """Install what `record` says; returns whether anything had to change.
+
+    ApplyError: the kernel refused it, or holds something else afterwards, and what was there before is there again.
+    RollbackError: it is not.
+    """
+    rules = plan(record.spec)
+    before = inspect(backend)
+    if _is_installed(backend, rules, record, before.held):
+        return False
+    # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
+    seed_s = record.spec.heartbeat_timeout_s
+    backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
+    after = backend.read()
+    if not _is_installed(backend, rules, record, after):
+        wrong = "; ".join(differences(backend.visible(rules), after)[:3]) or "the record differs"
+        _roll_back(backend, before, after)
+        raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
+    return True
+
+
+def uninstall(backend: Backend) -> bool:
+    """Remove everything of ours, whatever configuration made it; returns whether there was anything."""
+    if not backend.read().present:
+        return False
+    backend.remove()
+    return True
+
+
+def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observed) -> bool:
+    recorded = from_comments(held.about)
+    return (
+        compare(backend.visible(rules), held) is Condition.SAME
+        and recorded is not None
+        and (recorded.fingerprint, recorded.spec) == (record.fingerprint, record.spec)
+    )
+
+
+def _roll_back(backend: Backend, before: Installation, now: Observed) -> None:
+    """Load again what was recorded before; where nothing was, remove what was just loaded."""
+    try:
+        if before.record is None:
+            backend.remove()
+        else:
+            comments = to_comments(before.record, backend.comment_length)
+            backend.replace(plan(before.record.spec), comments, now, before.record.spec.heartbeat_timeout_s)
+    except CaptureError as error:
+        raise RollbackError(f"cannot roll back after rules that the kernel changed: {error}") from error

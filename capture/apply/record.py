@@ -1,0 +1,64 @@
+"""What an installation says of itself in the kernel: version, time, fingerprint and configuration.
+
+Kept as base64 in comments, because nft knows no escape for a quote. Read back from a place where anybody with the
+privilege may write: whatever is not a record is no record.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from meshdns.capture.errors import SpecError
+from meshdns.capture.policy.settings import from_settings, to_settings
+from meshdns.capture.policy.spec import CaptureSpec
+
+MAX_RECORD_BYTES = 1024 * 1024
+"""Far above any configuration; keeps a foreign chain of comments from being decoded at any price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Who installed what and when; `installed_at` in seconds since 1970 (UTC), None where nobody knows."""
+
+    version: str
+    installed_at: int | None
+    backend: str
+    fingerprint: str
+    spec: CaptureSpec
+
+
+def to_comments(record: Record, length: int) -> tuple[str, ...]:
+    """Return the record in pieces of at most `length` characters, none of them special in any dialect."""
+    document: dict[str, Any] = {
+        "version": record.version,
+        "installed_at": record.installed_at,
+        "backend": record.backend,
+        "fingerprint": record.fingerprint,
+        "spec": to_settings(record.spec),
+    }
+    text = base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
+    return tuple(text[start : start + length] for start in range(0, len(text), length))
+
+
+def from_comments(comments: Iterable[str]) -> Record | None:
+    """Return the record that the comments hold in order, None where they hold none."""
+    text = "".join(comments)
+    if len(text) > MAX_RECORD_BYTES:
+        return None
+    try:
+        document = json.loads(base64.b64decode(text, validate=True))
+        installed_at = document["installed_at"]
+        return Record(
+            version=str(document["version"]),
+            installed_at=None if installed_at is None else int(installed_at),
+            backend=str(document["backend"]),
+            fingerprint=str(document["fingerprint"]),
+            spec=from_settings(document["spec"]),
+        )
+    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError, SpecError):
+        return None

@@ -1,0 +1,370 @@
+"""CaptureSpec -> RuleSet: the only place where policy lives. Dialects write these rules down, the simulator walks them.
+
+A packet that leaves a local process passes `zone` and `nat`, which capture it, and `rest`, which refuses what must not
+leave. All three begin with the same exemptions, so that a packet that is left alone is left alone fully:
+
+1. an excluded interface or port, 2. a proxy's pass-through source, 3. the proxy itself, 5. an excluded owner;
+6. port 53 to a captured server, 4. whatever else stays on this machine, 7. outbound TCP, 8. what is refused.
+
+(Step 4 is checked after 6, where it needs no exception for a captured server on loopback: that saves rules and changes
+no packet's fate.) `beat-out` and `beat-in` are the dead-man's switch: they mark an empty datagram of the proxy's on its
+way out and count it on its way in, after every filter, so that it proves the way in as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from meshdns.capture.policy.ruleset import (
+    Beat,
+    Chain,
+    ConnectionState,
+    Count,
+    Drop,
+    Hook,
+    LeaveAlone,
+    Match,
+    Protocol,
+    Redirect,
+    Refuse,
+    Reset,
+    Rule,
+    RuleSet,
+    SetMark,
+    SetZone,
+    Stage,
+    among,
+    among_networks,
+    among_ports,
+)
+from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, Network, OnResolverDown, PoolRest, Ports
+
+TCP: Final = (Protocol.TCP,)
+UDP: Final = (Protocol.UDP,)
+TCP_AND_UDP: Final = (Protocol.TCP, Protocol.UDP)
+DNS: Final = Ports(53, 53)
+LO: Final = among(["lo"])
+
+EMPTY_DATAGRAM_BYTES: Final = 8
+"""A UDP header and nothing behind it (RFC 768)."""
+
+LOOPBACK: Final[dict[Family, Network]] = {
+    Family.IPV4: IPv4Network("127.0.0.0/8"),
+    Family.IPV6: IPv6Network("::1/128"),
+}
+LISTENER: Final[dict[Family, Network]] = {Family.IPV4: IPv4Network("127.0.0.1/32"), Family.IPV6: LOOPBACK[Family.IPV6]}
+"""Where a redirect on the way out ends, and so where the resolver's answers come from."""
+PASS_THROUGH: Final[dict[Family, Network]] = {
+    Family.IPV4: IPv4Network("127.0.0.6/32"),
+    Family.IPV6: IPv6Network("::6/128"),
+}
+"""The source by which Istio's proxy marks connections that it has handled already."""
+DIGIT: Final[dict[Family, str]] = {Family.IPV4: "4", Family.IPV6: "6"}
+
+
+def plan(spec: CaptureSpec) -> RuleSet:
+    """Return the rules that do what `spec` says. The same spec gives the same rules."""
+    chains = (
+        Chain("beat-out", Hook.OUTPUT, Stage.MARK, tuple(_beat_out(spec))),
+        Chain("beat-in", Hook.INPUT, Stage.COUNT, tuple(_beat_in(spec))),
+        Chain("zone", Hook.OUTPUT, Stage.ZONE, tuple(_zone(spec))),
+        Chain("nat", Hook.OUTPUT, Stage.TRANSLATE, tuple(_nat(spec))),
+        Chain("rest", Hook.OUTPUT, Stage.REFUSE, tuple(_rest(spec))),
+        Chain("in-drop", Hook.PREROUTING, Stage.DIVERT, tuple(_in_drop(spec))),
+        Chain("in-nat", Hook.PREROUTING, Stage.TRANSLATE, tuple(_in_nat(spec))),
+    )
+    return RuleSet(spec.families, tuple(chain for chain in chains if chain.rules))
+
+
+def _beat_out(spec: CaptureSpec) -> Iterator[Rule]:
+    for family in spec.families:
+        yield Rule(
+            f"beat-mark-{DIGIT[family]}",
+            "the proxy's empty datagram to the DNS port is its heartbeat",
+            replace(_beat(spec), family=family, out_interface=LO, uid=among(spec.proxy_uids)),
+            SetMark(spec.heartbeat_mark),
+        )
+
+
+def _beat_in(spec: CaptureSpec) -> Iterator[Rule]:
+    arrived = replace(_beat(spec), in_interface=LO, mark=among([spec.heartbeat_mark]))
+    for family in spec.families:
+        yield Rule(
+            f"beat-opens-{DIGIT[family]}",
+            "counts how often the switch opened",
+            replace(arrived, family=family, alive=False),
+            Count(),
+        )
+    for family in spec.families:
+        yield Rule(
+            f"beat-{DIGIT[family]}",
+            "a heartbeat that came through every filter keeps the redirect open",
+            replace(arrived, family=family),
+            Beat(spec.heartbeat_timeout_s),
+        )
+
+
+def _beat(spec: CaptureSpec) -> Match:
+    return Match(
+        protocols=UDP,
+        destination_ports=among_ports([Ports(spec.dns_port, spec.dns_port)]),
+        udp_length=EMPTY_DATAGRAM_BYTES,
+    )
+
+
+def _zone(spec: CaptureSpec) -> Iterator[Rule]:
+    """Keep a captured lookup apart from a lookup of the proxy's own that happens to use the same ports."""
+    if not (spec.dns and spec.dns_servers):
+        return
+    for family in spec.families:
+        # Never by owner: a listener that systemd opened and handed over belongs to root.
+        yield Rule(
+            f"zone-answer-{DIGIT[family]}",
+            "the resolver's answers belong to the flows that were redirected to it",
+            Match(
+                family=family,
+                out_interface=LO,
+                protocols=UDP,
+                source=among_networks([LISTENER[family]]),
+                source_ports=among_ports([Ports(spec.dns_port, spec.dns_port)]),
+            ),
+            SetZone(spec.ct_zone),
+        )
+    yield from _left_alone(spec, "zone")
+    for name, match in _lookups(spec, UDP):
+        yield Rule(
+            f"zone-dns-{name}", "this lookup will be redirected", replace(match, alive=True), SetZone(spec.ct_zone)
+        )
+
+
+def _nat(spec: CaptureSpec) -> Iterator[Rule]:
+    yield from _left_alone(spec, "nat")
+    if spec.dns:
+        for name, match in _lookups(spec, TCP_AND_UDP):
+            why = "port 53 of a captured nameserver, and the resolver is alive"
+            yield Rule(f"nat-dns-{name}", why, replace(match, alive=True), Redirect(spec.dns_port))
+    yield from _not_outbound(spec, "nat")
+    for name, match in _outbound(spec):
+        why = "outbound TCP that is captured, and the relay is alive"
+        yield Rule(f"nat-{name}", why, replace(match, alive=True), Redirect(spec.outbound_port))
+
+
+def _rest(spec: CaptureSpec) -> Iterator[Rule]:
+    """Addresses here are those after translation: what was captured goes to loopback and meets none of these."""
+    closed = spec.on_resolver_down is OnResolverDown.CLOSED
+    refused = [*(_closed_lookups(spec) if closed else ())]
+    outbound = [*(_closed_outbound(spec) if closed else ()), *_pool_rest(spec)]
+    if refused or outbound:
+        yield from _left_alone(spec, "rest")
+        yield from refused
+    if outbound:
+        yield from _not_outbound(spec, "rest")
+        yield from outbound
+
+
+def _closed_lookups(spec: CaptureSpec) -> Iterator[Rule]:
+    if not spec.dns:
+        return
+    why = "the resolver is down, and captured lookups are to fail rather than leave"
+    for protocols, action, kind in ((TCP, Reset(), "tcp"), (UDP, Refuse(), "udp")):
+        for name, match in _lookups(spec, protocols):
+            yield Rule(f"rest-dns-{kind}-{name}", why, replace(match, alive=False), action)
+
+
+def _closed_outbound(spec: CaptureSpec) -> Iterator[Rule]:
+    for name, match in _outbound(spec):
+        why = "the relay is down, and captured connections are to fail rather than leave"
+        # Only what begins a connection: replies of a local server to somebody outside leave here too.
+        yield Rule(f"rest-{name}", why, replace(match, alive=False, state=ConnectionState.NEW), Reset())
+
+
+def _pool_rest(spec: CaptureSpec) -> Iterator[Rule]:
+    if spec.pool_rest is PoolRest.DIRECT:
+        return
+    for family, pools in _by_family(spec, spec.pools):
+        to_pool = Match(family=family, destination=among_networks(pools))
+        why = "only captured TCP reaches an allocated address; refusing it saves the client its timeout"
+        yield Rule(f"rest-pool-tcp-{DIGIT[family]}", why, replace(to_pool, protocols=TCP), Reset())
+        yield Rule(f"rest-pool-{DIGIT[family]}", why, to_pool, Refuse())
+
+
+def _in_drop(spec: CaptureSpec) -> Iterator[Rule]:
+    if not spec.drop_invalid:
+        return
+    for family in spec.families:
+        yield Rule(
+            f"in-drop-invalid-{DIGIT[family]}",
+            "a packet that conntrack cannot place would reach the application untranslated",
+            Match(family=family, state=ConnectionState.INVALID),
+            Drop(),
+        )
+
+
+def _in_nat(spec: CaptureSpec) -> Iterator[Rule]:
+    if not (spec.inbound_ports or spec.virtual_interfaces):
+        return
+    if spec.exclude_interfaces:
+        match = Match(in_interface=among(spec.exclude_interfaces))
+        yield _alone("in-exclude-interface", "--exclude-interface", match)
+    if spec.virtual_interfaces:
+        yield from _in_virtual(spec)
+    if spec.inbound_ports:
+        yield from _inbound(spec)
+
+
+def _in_virtual(spec: CaptureSpec) -> Iterator[Rule]:
+    """Treat what enters by a virtual interface as outbound traffic of the machine behind it."""
+    virtual = among(spec.virtual_interfaces)
+    for rule in _virtual_rules(spec):
+        yield replace(rule, match=replace(rule.match, in_interface=virtual))
+    yield _alone("in-virtual", "what enters by a virtual interface is not inbound", Match(in_interface=virtual))
+
+
+def _virtual_rules(spec: CaptureSpec) -> Iterator[Rule]:
+    if spec.exclude_outbound_ports:
+        ports = among_ports(spec.exclude_outbound_ports)
+        match = Match(protocols=TCP_AND_UDP, destination_ports=ports)
+        yield _alone("in-virtual-exclude-port", "--exclude-outbound-ports", match)
+    if spec.dns:
+        for name, match in _lookups(spec, TCP_AND_UDP):
+            if match.out_interface is None:
+                why = "a lookup from behind a virtual interface"
+                yield Rule(f"in-virtual-dns-{name}", why, replace(match, alive=True), Redirect(spec.dns_port))
+    for family, excluded in _by_family(spec, spec.exclude_outbound_cidrs):
+        match = Match(family=family, destination=among_networks(excluded))
+        yield _alone(f"in-virtual-exclude-cidr-{DIGIT[family]}", "--exclude-outbound-cidr", match)
+    for name, match in _outbound(spec):
+        why = "a connection from behind a virtual interface"
+        yield Rule(f"in-virtual-{name}", why, replace(match, alive=True), Redirect(spec.outbound_port))
+
+
+def _inbound(spec: CaptureSpec) -> Iterator[Rule]:
+    tunnel = Match(protocols=TCP, destination_ports=among_ports([Ports(spec.tunnel_port, spec.tunnel_port)]))
+    yield _alone("in-tunnel", "the proxy listens on the tunnel port itself", tunnel)
+    if spec.exclude_inbound_ports:
+        match = Match(protocols=TCP, destination_ports=among_ports(spec.exclude_inbound_ports))
+        yield _alone("in-exclude-port", "--exclude-inbound-ports", match)
+    for family in spec.families:
+        # What only passes through this machine is nobody's inbound traffic.
+        match = _with_ports(Match(family=family, local=True, protocols=TCP), spec.inbound_ports)
+        yield Rule(f"in-capture-{DIGIT[family]}", "inbound TCP that is captured", match, Redirect(spec.inbound_port))
+
+
+def _left_alone(spec: CaptureSpec, chain: str) -> Iterator[Rule]:
+    """Yield steps 1, 2, 3 and 5: who and what no chain touches."""
+    if spec.exclude_interfaces:
+        yield _alone(
+            f"{chain}-exclude-interface", "--exclude-interface", Match(out_interface=among(spec.exclude_interfaces))
+        )
+    if spec.exclude_outbound_ports:
+        ports = among_ports(spec.exclude_outbound_ports)
+        match = Match(protocols=TCP_AND_UDP, destination_ports=ports)
+        yield _alone(f"{chain}-exclude-port", "--exclude-outbound-ports", match)
+    for family in spec.families:
+        match = Match(family=family, out_interface=LO, source=among_networks([PASS_THROUGH[family]]))
+        yield _alone(f"{chain}-pass-through-{DIGIT[family]}", "a proxy's own connection to the application", match)
+    if chain == "nat" and spec.inbound_ports:
+        yield from _hairpin(spec)
+    for kind, match in _proxy(spec):
+        yield _alone(f"{chain}-proxy-{kind}", "traffic of the proxy itself", match)
+    if spec.exclude_uids:
+        yield _alone(f"{chain}-exclude-uid", "--exclude-uid", Match(uid=among(spec.exclude_uids)))
+    if spec.exclude_owner_groups:
+        yield _alone(f"{chain}-exclude-group", "--exclude-owner-group", Match(gid=among(spec.exclude_owner_groups)))
+    if spec.owner_groups is not None:
+        outside = Match(gid=among(spec.owner_groups, negated=True))
+        yield _alone(f"{chain}-other-group", "not in a group of --owner-group", outside)
+
+
+def _hairpin(spec: CaptureSpec) -> Iterator[Rule]:
+    """Send what the proxy has for this machine's own address through its inbound side, as if it came from outside."""
+    not_these = among_ports([DNS, Ports(spec.tunnel_port, spec.tunnel_port)], negated=True)
+    for kind, identity in _proxy(spec):
+        for family in spec.families:
+            match = replace(
+                identity,
+                family=family,
+                out_interface=LO,
+                destination=among_networks([LOOPBACK[family]], negated=True),
+                protocols=TCP,
+                destination_ports=not_these,
+            )
+            why = "the proxy calls an application of this machine: to its inbound side"
+            yield Rule(f"nat-hairpin-{kind}-{DIGIT[family]}", why, match, Redirect(spec.inbound_port))
+
+
+def _proxy(spec: CaptureSpec) -> Iterator[tuple[str, Match]]:
+    """Yield the one predicate for "from the proxy": any of its users, of its groups, or its mark."""
+    yield "uid", Match(uid=among(spec.proxy_uids))
+    if spec.proxy_gids:
+        yield "gid", Match(gid=among(spec.proxy_gids))
+    if spec.proxy_mark is not None:
+        yield "mark", Match(mark=among([spec.proxy_mark]))
+
+
+def _not_outbound(spec: CaptureSpec, chain: str) -> Iterator[Rule]:
+    """Yield steps 4 and 7: what stays on this machine, and excluded networks."""
+    for family in spec.families:
+        if not any(_is_loopback(cidr) and Family.of(cidr) is family for cidr in spec.outbound_cidrs):
+            to_lo = Match(family=family, out_interface=LO)
+            yield _alone(f"{chain}-local-{DIGIT[family]}", "stays on this machine", to_lo)
+            loopback = Match(family=family, destination=among_networks([LOOPBACK[family]]))
+            yield _alone(f"{chain}-loopback-{DIGIT[family]}", "a loopback address", loopback)
+    for family, excluded in _by_family(spec, spec.exclude_outbound_cidrs):
+        match = Match(family=family, destination=among_networks(excluded))
+        yield _alone(f"{chain}-exclude-cidr-{DIGIT[family]}", "--exclude-outbound-cidr", match)
+
+
+def _outbound(spec: CaptureSpec) -> Iterator[tuple[str, Match]]:
+    for family in spec.families:
+        if spec.outbound_ports:
+            ports = among_ports(spec.outbound_ports)
+            yield f"out-port-{DIGIT[family]}", Match(family=family, protocols=TCP, destination_ports=ports)
+    for family, cidrs in _by_family(spec, spec.outbound_cidrs):
+        yield f"out-{DIGIT[family]}", _to(family, cidrs, TCP)
+
+
+def _lookups(spec: CaptureSpec, protocols: tuple[Protocol, ...]) -> Iterator[tuple[str, Match]]:
+    """Port 53 of the captured servers: a match for each family, and one for each interface a server is scoped to."""
+    for family in spec.families:
+        ours = [server for server in spec.dns_servers if Family.of(server.network) is family]
+        for position, interface in enumerate(sorted({server.interface or "" for server in ours})):
+            networks = [server.network for server in ours if (server.interface or "") == interface]
+            match = replace(_to(family, networks, protocols), destination_ports=among_ports([DNS]))
+            if interface:
+                yield f"{DIGIT[family]}-scoped-{position}", replace(match, out_interface=among([interface]))
+            else:
+                yield DIGIT[family], match
+
+
+def _to(family: Family, networks: Iterable[Network], protocols: tuple[Protocol, ...]) -> Match:
+    """Return the match for these destinations; a network of all addresses is no question at all."""
+    destination = among_networks(networks)
+    if any(network.prefixlen == 0 for network in destination.values):
+        return Match(family=family, protocols=protocols)
+    return Match(family=family, protocols=protocols, destination=destination)
+
+
+def _with_ports(match: Match, ports: tuple[Ports, ...]) -> Match:
+    selected = among_ports(ports)
+    return match if selected.values == (ALL_PORTS,) else replace(match, destination_ports=selected)
+
+
+def _by_family(spec: CaptureSpec, networks: Iterable[Network]) -> Iterator[tuple[Family, list[Network]]]:
+    found = list(networks)
+    for family in spec.families:
+        ours = [network for network in found if Family.of(network) is family]
+        if ours:
+            yield family, ours
+
+
+def _is_loopback(network: Network) -> bool:
+    loopback = LOOPBACK[Family.of(network)]
+    return network.prefixlen >= loopback.prefixlen and network.network_address in loopback
+
+
+def _alone(rule_id: str, why: str, match: Match) -> Rule:
+    return Rule(rule_id, why, match, LeaveAlone())

@@ -1,0 +1,55 @@
+"""Door: subprocess. A command in, its outcome out; nothing here knows what the commands mean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshdns.capture.errors import PreflightError
+
+TIMEOUT_S: Final = 30
+"""A kernel answers in milliseconds; whoever takes longer waits for a lock that nobody will give up."""
+PACKAGES: Final = {"nft": "nftables"}
+"""Debian's names for what holds a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended and what it wrote."""
+
+    exit_code: int
+    output: str
+    errors: str
+
+
+def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
+    """Run a program to its end; PreflightError where it is missing or does not end."""
+    program = arguments[0]
+    try:
+        done = subprocess.run(
+            arguments,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+            env=_environment(),
+        )
+    except FileNotFoundError as error:
+        package = PACKAGES.get(program, program)
+        raise PreflightError(f"cannot run {program}: it is not installed: install the package {package}") from error
+    except PermissionError as error:
+        raise PreflightError(f"cannot run {program}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise PreflightError(f"cannot run {program}: no end after {TIMEOUT_S} s") from error
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    # sbin is missing from the PATH of many units and of every `su`; messages are matched in English.
+    path = os.environ.get("PATH", os.defpath)
+    return {**os.environ, "PATH": f"{path}:/usr/sbin:/sbin", "LC_ALL": "C"}
