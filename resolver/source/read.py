@@ -1,6 +1,6 @@
 """A file's objects: bytes in, one outcome per object out. Dispatch by kind, names and labels; then `validate` judges.
 
-Kinds that are not read are counted by the caller and otherwise ignored. The fields of each kind stand in `read_istio` and
+Kinds that are not read are counted by the caller and otherwise ignored. Fields of each kind: `read_istio` and
 `read_core`. https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta
 """
 

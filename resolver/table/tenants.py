@@ -1,0 +1,116 @@
+"""Who wants an address: the hosts of eligible entries, those that are seen side by side taken together.
+
+Entries of one host share a lease, unless exportTo keeps them apart so that no namespace sees two of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from meshdns.resolver.source.entry import Address, Entry, Resolution, ServiceEntry, allows_lease
+from meshdns.resolver.source.syntax import address as parse_address
+
+_LEASED: Final = frozenset({Resolution.STATIC, Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
+_PUBLIC: Final = "*"
+_NOBODY: Final = "~"
+_OWN: Final = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry that names the host, at `position` in its hosts. `status` is what Istio's controller gave it."""
+
+    entry: ServiceEntry
+    position: int
+    status: tuple[Address, ...]
+
+    @property
+    def order(self) -> tuple[float, str, str, int]:
+        """Who comes first: the older entry, those of unknown age last; then namespace, name and place in hosts."""
+        meta = self.entry.meta
+        return (math.inf if meta.created is None else meta.created, meta.namespace, meta.name, self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A host with the entries that share its lease, the first of them first."""
+
+    host: str
+    members: tuple[Member, ...]
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces of its entries, sorted, each once."""
+        if len(self.members) == 1:
+            return (self.members[0].entry.meta.namespace,)
+        return tuple(sorted({member.entry.meta.namespace for member in self.members}))
+
+
+def is_eligible(entry: ServiceEntry, *, answer_endpoints: bool = False) -> bool:
+    """Return whether the entry's hosts are to have a lease; a wildcard among them has none all the same.
+
+    `answer_endpoints`: a STATIC entry whose endpoints have IP addresses is answered with those instead.
+    """
+    if entry.resolution not in _LEASED or not allows_lease(entry.meta) or _NOBODY in entry.export_to:
+        return False
+    if not all(isinstance(item, Address) and item.is_unspecified for item in entry.addresses):
+        return False
+    return not (answer_endpoints and entry.resolution is Resolution.STATIC and _has_ip_endpoint(entry))
+
+
+def _has_ip_endpoint(entry: ServiceEntry) -> bool:
+    return any(parse_address(endpoint.address) for endpoint in entry.endpoints)
+
+
+def tenants(entries: Iterable[Entry], *, answer_endpoints: bool = False) -> list[Tenant]:
+    """Return every host that is to have a lease, in the order in which new ones are served."""
+    by_host: dict[str, list[Member]] = {}
+    for entry in entries:
+        if isinstance(entry, ServiceEntry) and is_eligible(entry, answer_endpoints=answer_endpoints):
+            for position, host in enumerate(entry.hosts):
+                if not host.startswith("*"):
+                    status = entry.status_addresses.get(host, ())
+                    by_host.setdefault(host, []).append(Member(entry, position, status))
+    found = []
+    for host, members in by_host.items():
+        if len(members) == 1:
+            found.append(Tenant(host, tuple(members)))
+        else:
+            found += [Tenant(host, tuple(sorted(group, key=_order))) for group in _seen_together(members)]
+    return sorted(found, key=lambda tenant: (tenant.members[0].order, tenant.host))
+
+
+def _order(member: Member) -> tuple[float, str, str, int]:
+    return member.order
+
+
+def _seen_together(members: list[Member]) -> Iterator[list[Member]]:
+    """Group members that stand in one namespace or that one namespace sees, directly or through others."""
+    if any(_is_public(member.entry) for member in members):
+        yield members
+        return
+    groups: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        links = list(_links(member.entry))
+        merged = [member]
+        for group in {id(groups[link]): groups[link] for link in links if link in groups}.values():
+            smaller, merged = sorted((group, merged), key=len)
+            merged += smaller
+            for other in smaller:
+                groups.update(dict.fromkeys(_links(other.entry), merged))
+        groups.update(dict.fromkeys(links, merged))
+    yield from {id(group): group for group in groups.values()}.values()
+
+
+def _is_public(entry: ServiceEntry) -> bool:
+    return not entry.export_to or _PUBLIC in entry.export_to
+
+
+def _links(entry: ServiceEntry) -> Iterator[tuple[str, str]]:
+    """Yield what makes two entries meet: the namespace they stand in, or one that sees both."""
+    yield ("stands in", entry.meta.namespace)
+    for written in entry.export_to:
+        yield ("is seen in", entry.meta.namespace if written == _OWN else written)
