@@ -1,22 +1,39 @@
-"""DNS messages as bytes: a query is parsed, a reply is put together, an error is said (RFC 1035, 6891, 8914).
+"""DNS messages as bytes: a query is parsed, a reply is put together, an error is said, a message is cut short.
 
-Only the shape of messages is known here, never what a name means. No dnslib: a packet from a stranger could cost it
-seconds. Every loop is bounded by a constant, since the cost of the worst packet is part of the contract.
+Only the shape of messages is known here (RFC 1035, 6891), never what a name means. No dnslib: a packet from a stranger
+could cost it seconds. Every loop is bounded by a constant, for the cost of the worst packet is part of the contract.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Final, NamedTuple
 
 HEADER_BYTES: Final = 12
-UDP_PLAIN_BYTES: Final = 512  # RFC 1035, section 4.2.1: a client without EDNS
-UDP_MOST_BYTES: Final = 4096  # what a client may ask for at most, whatever its OPT says
+QUESTION_TAIL_BYTES: Final = 4  # type and class
+UDP_PLAIN_BYTES: Final = 512  # RFC 1035, section 4.2.1: what a client without EDNS takes
+UDP_MOST_BYTES: Final = 4096  # the most a client gets over UDP, whatever its OPT says
 STREAM_MOST_BYTES: Final = 65535  # RFC 1035, section 4.2.2: two bytes of length
-OUR_EDNS_BYTES: Final = 1232  # DNS flag day 2020: fits every path unfragmented
+OUR_EDNS_BYTES: Final = 1232  # DNS flag day 2020: fits every path in one piece
+ADDITIONAL_MOST: Final = 16  # records behind a question; real clients send an OPT, and TSIG or SIG(0)
+
+IN: Final = 1
+OPT: Final = 41
+
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, BADVERS = 0, 1, 2, 3, 16
+
+_NAME_BYTES: Final = 255
+_LABEL_MOST: Final = 63
+_POINTER: Final = 0xC0  # RFC 1035, section 4.1.4
+_STEPS_MOST: Final = 160  # labels and records looked at while searching a malformed message for its OPT
+
+_HEADER: Final = struct.Struct("!HHHHHH")
+_RECORD: Final = struct.Struct("!HHIH")
+_QUESTION: Final = struct.Struct("!HH")
 
 
 class Edns(NamedTuple):
-    """The OPT record of a query (RFC 6891). `start` and `end` are its offsets in the packet; `options` its rdata."""
+    """The OPT record of a query. `start` and `end` are its offsets in the packet; `options` its data."""
 
     size: int
     version: int
@@ -30,7 +47,8 @@ class Query(NamedTuple):
     """A query as it was asked. A tuple, since one is made for every packet that is forwarded.
 
     `name` is the question's name in wire form as the client spelt it, `key` the same in lower case, `end` the offset
-    just past the question. Of an opcode other than QUERY only the header is read: empty names, type and class 0.
+    just past the question, `labels` the offsets of the labels within `name`. Of an opcode other than QUERY only the
+    header is read: empty names, type and class 0.
     """
 
     id: int
@@ -41,3 +59,199 @@ class Query(NamedTuple):
     qclass: int
     edns: Edns | None
     end: int
+    labels: tuple[int, ...] = ()
+
+
+class Malformed(NamedTuple):
+    """A query that cannot be read; `edns` if its OPT could be."""
+
+    edns: Edns | None
+
+
+def udp_limit(edns: Edns | None) -> int:
+    """Return how many bytes a UDP client takes."""
+    return UDP_PLAIN_BYTES if edns is None else min(max(edns.size, UDP_PLAIN_BYTES), UDP_MOST_BYTES)
+
+
+def parse(packet: bytes) -> Query | Malformed:
+    """Read a query of opcode QUERY; the packet has at least a header. What follows the message is ignored."""
+    ident, flags, questions, answers, authorities, additional = _HEADER.unpack_from(packet)
+    labels = _labels(packet)
+    if questions != 1 or answers or authorities or additional > ADDITIONAL_MOST or labels is None:
+        return Malformed(_search_edns(packet))
+    end = labels[-1] + 1 + QUESTION_TAIL_BYTES
+    if end > len(packet):
+        return Malformed(None)
+    edns = None
+    at = end
+    for _ in range(additional):
+        found, at = _record(packet, at)
+        if at < 0 or (found is not None and edns is not None):
+            return Malformed(edns)
+        edns = found or edns
+    name = packet[HEADER_BYTES : end - QUESTION_TAIL_BYTES]
+    qtype, qclass = _QUESTION.unpack_from(packet, end - QUESTION_TAIL_BYTES)
+    starts = tuple([at - HEADER_BYTES for at in labels[:-1]])
+    return Query(ident, flags, name, name.lower(), qtype, qclass, edns, end, starts)
+
+
+def _labels(packet: bytes) -> list[int] | None:
+    """Return the offsets of the question's labels, the root's last; None when compressed, cut or too long."""
+    starts = []
+    at = HEADER_BYTES
+    most = min(len(packet), HEADER_BYTES + _NAME_BYTES)
+    while at < most:
+        starts.append(at)
+        length = packet[at]
+        if not length:
+            return starts
+        if length > _LABEL_MOST:
+            return None
+        at += length + 1
+    return None
+
+
+def _record(packet: bytes, at: int) -> tuple[Edns | None, int]:
+    """Read a record behind the question: its OPT, if it is one, and the offset past it, or -1 when it is malformed."""
+    start = at
+    at = skip_name(packet, at)
+    if at < 0 or at + _RECORD.size > len(packet):
+        return None, -1
+    rtype, size, ttl, length = _RECORD.unpack_from(packet, at)
+    at += _RECORD.size
+    end = at + length
+    if end > len(packet):
+        return None, -1
+    if rtype != OPT:
+        return None, end
+    if packet[start]:
+        return None, -1
+    return Edns(size, ttl >> 16 & 0xFF, bool(ttl & 0x8000), packet[at:end], start, end), end
+
+
+def skip_name(message: bytes, at: int) -> int:
+    """Return the offset past the name at `at`, which may end in a pointer; -1 when it is cut or malformed."""
+    most = min(len(message), at + _NAME_BYTES)
+    while at < most:
+        length = message[at]
+        if not length:
+            return at + 1
+        if length > _LABEL_MOST:
+            return at + 2 if length >= _POINTER and at + 2 <= len(message) else -1
+        at += length + 1
+    return -1
+
+
+def _search_edns(packet: bytes) -> Edns | None:
+    """Find the OPT of a message whose counts or question are wrong, as far as it can be walked at little cost."""
+    _, _, questions, *records = _HEADER.unpack_from(packet)
+    budget = _STEPS_MOST
+    at = HEADER_BYTES
+    for section, count in enumerate((questions, *records)):
+        for _ in range(count):
+            found = None
+            if section:
+                found, past = _record(packet, at)
+            else:
+                past = skip_name(packet, at) + QUESTION_TAIL_BYTES
+                past = -1 if past < at + QUESTION_TAIL_BYTES else past
+            budget -= 8
+            if past < 0 or budget < 0:
+                return None
+            if found is not None:
+                return found
+            at = past
+    return None
+
+
+class Sections(NamedTuple):
+    """What a reply says after its question: record counts, and the records of answer and authority, of additional."""
+
+    answers: int
+    authorities: int
+    additional: int
+    records: bytes
+    extra: bytes = b""
+
+
+NOTHING: Final = Sections(0, 0, 0, b"")
+
+
+def reply(packet: bytes, query: Query, rcode: int, sections: Sections, limit: int) -> bytes:
+    """Put an authoritative reply together; over the limit first the additional records go, then all, with TC."""
+    answers, authorities, additional, records, extra = sections
+    question = packet[HEADER_BYTES : query.end]
+    opt = b"" if query.edns is None else opt_record(rcode, dnssec_ok=query.edns.dnssec_ok)
+    size = HEADER_BYTES + len(question) + len(records) + len(opt)
+    flags = _flags(query.flags, rcode) | 0x0400
+    if size > limit:
+        return _HEADER.pack(query.id, flags | 0x0200, 1, 0, 0, bool(opt)) + question + opt
+    if size + len(extra) > limit:
+        additional, extra = 0, b""
+    header = _HEADER.pack(query.id, flags, 1, answers, authorities, additional + bool(opt))
+    return b"".join((header, question, records, extra, opt))
+
+
+def error(packet: bytes, rcode: int, edns: Edns | None, end: int = HEADER_BYTES) -> bytes:
+    """Return an error of ours: the header, the question if `end` is past it, and an OPT if the client sent one."""
+    ident, flags = _QUESTION.unpack_from(packet)
+    opt = b"" if edns is None else opt_record(rcode, dnssec_ok=edns.dnssec_ok)
+    header = _HEADER.pack(ident, _flags(flags, rcode), end > HEADER_BYTES, 0, 0, bool(opt))
+    return header + packet[HEADER_BYTES:end] + opt
+
+
+def _flags(asked: int, rcode: int) -> int:
+    """QR and RA set; opcode, RD and CD as asked; AA, TC, Z and AD clear."""
+    return 0x8080 | asked & 0x7910 | rcode & 0xF
+
+
+def opt_record(rcode: int, *, dnssec_ok: bool, options: bytes = b"") -> bytes:
+    """Return our own OPT: our size, version 0, the upper bits of the RCODE, the client's DO (RFC 3225)."""
+    ttl = rcode >> 4 << 24 | (0x8000 if dnssec_ok else 0)
+    return b"\0" + _RECORD.pack(OPT, OUR_EDNS_BYTES, ttl, len(options)) + options
+
+
+def truncate(message: bytes, limit: int) -> bytes:
+    """Return a well-formed message, or over the limit its header with TC, its question and its OPT."""
+    if len(message) <= limit:
+        return message
+    ident, flags, questions, *counts = _HEADER.unpack_from(message)
+    past_name = skip_name(message, HEADER_BYTES) if questions else -1
+    end = HEADER_BYTES if past_name < 0 else past_name + QUESTION_TAIL_BYTES
+    opt = b""
+    at = end
+    for _ in range(sum(counts)):
+        found, past = _record(message, at)
+        if past < 0:
+            break
+        if found is not None:
+            opt = message[at:past]
+        at = past
+    header = _HEADER.pack(ident, flags | 0x0200, end > HEADER_BYTES, 0, 0, bool(opt))
+    return header + message[HEADER_BYTES:end] + opt
+
+
+# A query that differs from the common ones in nothing but its name needs no parsing: these tables know, by their bytes,
+# the headers after the id and the OPT records that clients really send. What is not in them is parsed.
+
+COMMON_HEADERS: Final[dict[bytes, tuple[bytes, bool]]] = {
+    struct.pack("!HHHHH", asked, 1, 0, 0, additional): (
+        struct.pack("!HH", _flags(asked, 0) | 0x0400, 1),
+        bool(additional),
+    )
+    for asked in (rd | ad | cd for rd in (0, 0x100) for ad in (0, 0x20) for cd in (0, 0x10))
+    for additional in (0, 1)
+}
+"""Header without the id -> the reply's flags and QDCOUNT, and whether an OPT follows."""
+
+_COMMON_SIZES: Final = (512, 1024, 1200, 1220, 1232, 1280, 1400, 1410, 1432, 1452, 1472, 4000, 4096, 8192, 65494, 65535)
+
+COMMON_OPTS: Final[dict[bytes, tuple[int, bytes]]] = {
+    b"\0" + _RECORD.pack(OPT, size, dnssec_ok, 0): (
+        min(max(size, UDP_PLAIN_BYTES), UDP_MOST_BYTES),
+        opt_record(NOERROR, dnssec_ok=bool(dnssec_ok)),
+    )
+    for size in _COMMON_SIZES
+    for dnssec_ok in (0, 0x8000)
+}
+"""OPT record without options -> how many bytes the client takes, and our OPT."""

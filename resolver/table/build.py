@@ -1,56 +1,155 @@
-"""Entries, leases and a scope become a table."""
+"""Entries, leases and a scope become a table: what is settled is put into rows, and rows into a table.
+
+`rows` is what a loading child runs, `live.Assembler` what its parent takes the rows over with; `build` does both at
+once. Which addresses a host has is decided in `candidates`, who gets a host in `settle`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from meshdns.resolver.source.entry import Entry, Network
+from meshdns.resolver.source.entry import Address, Entry
+from meshdns.resolver.table.aliases import guarded_parents, search_keys
+from meshdns.resolver.table.candidates import Candidate, Kind, Lease, Scope, Visibility, candidates
 from meshdns.resolver.table.live import Assembler, Table
-from meshdns.resolver.table.row import Common, Row
+from meshdns.resolver.table.names import reverse_zones, to_key
+from meshdns.resolver.table.records import addresses, soa, srv_head
+from meshdns.resolver.table.row import Beaten, Common, PortRow, Row
+from meshdns.resolver.table.settle import Settled, settle
 
-__all__ = ["Assembler", "Common", "Lease", "Row", "Scope", "Table", "build", "rows"]
+__all__ = ["Assembler", "Common", "Lease", "Row", "Scope", "Table", "build", "common", "rows"]
 
+ADDRESSES_MOST: Final = 2000
+"""Of one family and one host: 28 bytes each must fit a TCP message of 65,535."""
 
-class Lease(Protocol):
-    """What is read of `allocate.Lease`."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def v4(self) -> IPv4Address: ...
-    @property
-    def v6(self) -> IPv6Address: ...
+_PROTOCOLS: Final = {"UDP": b"\x04_udp", "SCTP": b"\x05_sctp"}
+_TCP: Final = b"\x04_tcp"
+_LABEL_TEXT_MOST: Final = 62  # 63 less the underscore
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose table it is and what goes into every answer. `pools` are those of the leases; names without root dot."""
-
-    namespace: str
-    cluster_domain: str
-    search: tuple[str, ...]
-    pools: tuple[Network, ...]
-    ttl_s: int
-    negative_ttl_s: int
-    probe_suffix: str
-    generation: int
-    answer_endpoints: bool = False
-    forward_other_types: bool = False
-
-
-def rows(entries: Iterable[Entry], leases: Iterable[Lease], scope: Scope) -> tuple[Common, Iterator[Row]]:
-    """Everything a table is made of, in the documented order; what a loading child sends to its parent."""
-    raise NotImplementedError
-
-
-def build(entries: Iterable[Entry], leases: Iterable[Lease], scope: Scope) -> Table:
-    """The whole table at once."""
-    common, found = rows(entries, leases, scope)
-    assembler = Assembler(common)
-    assembler.add(found)
+def build(entries: Sequence[Entry], leases: Iterable[Lease], scope: Scope) -> Table:
+    """Return the whole table at once."""
+    assembler = Assembler(common(scope))
+    assembler.add(rows(entries, leases, scope))
     return assembler.finish()
+
+
+def common(scope: Scope) -> Common:
+    """Return what all names share."""
+    search = search_keys(scope.search)
+    return Common(
+        scope.generation,
+        scope.ttl_s,
+        soa(scope.generation, scope.negative_ttl_s),
+        search,
+        guarded_parents(scope.cluster_domain, search),
+        tuple(zone for pool in scope.pools for zone in reverse_zones(pool)),
+        to_key(scope.probe_suffix) or b"\x00",
+    )
+
+
+def rows(entries: Sequence[Entry], leases: Iterable[Lease], scope: Scope) -> Iterator[Row]:
+    """Yield every host once, in the order of `settle`: what a loading child sends to its parent."""
+    short: dict[str, list[Settled]] = {}
+    whole: list[Settled] = []
+    for settled in settle(candidates(entries, leases, scope), scope.namespace):
+        stands_for = settled.winners[0].short_of
+        if stands_for:
+            short.setdefault(stands_for, []).append(settled)
+        else:
+            whole.append(settled)
+    for settled in whole:
+        yield _row(settled, short.get(settled.host, ()), scope)
+
+
+def _row(settled: Settled, shorts: Iterable[Settled], scope: Scope) -> Row:
+    winners = settled.winners
+    first = winners[0]
+    wildcard = settled.host.startswith("*.")
+    key = to_key(settled.host[2:] if wildcard else settled.host)
+    ttl_s = next((each.policy.ttl_s for each in winners if each.policy.ttl_s is not None), scope.ttl_s)
+    forward = [each.policy.forward_other_types for each in winners if each.policy.forward_other_types is not None]
+    external = to_key(first.external) if first.external else b""
+    found = dict.fromkeys(address for each in winners for address in _allowed(each.addresses, each))
+    leased = next((each for each in winners if each.lease is not None), None)
+    lease, fixed, gated = _lease(leased)
+    v4 = [address for address in (*found, *fixed) if address.version == 4][:ADDRESSES_MOST]  # noqa: PLR2004 - IP version
+    v6 = [address for address in (*found, *fixed) if address.version == 6][:ADDRESSES_MOST]  # noqa: PLR2004 - IP version
+    aliases = [alias for each in shorts if (alias := to_key(each.host)) is not None]
+    beaten = [*settled.beaten, *(loser for each in shorts for loser in each.beaten)]
+    configured = [address.packed for each in winners if each.configured for address in each.addresses]
+    return Row(
+        key=key or b"\x00",
+        host=settled.host,
+        wildcard=wildcard,
+        direct=first.kind is not Kind.ENTRY,
+        namespace=first.meta.namespace,
+        aliases=tuple(aliases),
+        ttl_s=ttl_s,
+        forward_other_types=forward[0] if forward else scope.forward_other_types,
+        a=addresses(v4, ttl_s),
+        aaaa=addresses(v6, ttl_s),
+        lease=lease,
+        lease_a=addresses([each for each in gated if each.version == 4], ttl_s),  # noqa: PLR2004 - IP version
+        lease_aaaa=addresses([each for each in gated if each.version == 6], ttl_s),  # noqa: PLR2004 - IP version
+        cname=external or b"",
+        srv=_services(port for each in winners for port in each.part.ports) if not external else (),
+        pointers=() if wildcard else tuple(dict.fromkeys((*(lease or ()), *configured))),
+        parts=tuple([each.part for each in winners]),
+        beaten=tuple([Beaten(loser.part.source, rule) for loser, rule in beaten]),
+        unanswered=_unanswered(
+            settled, key, external, scope, has_answer=any(each.addresses or each.lease for each in winners)
+        ),
+        notes=tuple(dict.fromkeys(_notes(settled))),
+    )
+
+
+def _allowed(found: Iterable[Address], claim: Candidate) -> Iterable[Address]:
+    """Leave out the families that the object's annotation leaves out."""
+    families = claim.policy.families
+    return found if families is None else [address for address in found if address.version in families]
+
+
+def _lease(claim: Candidate | None) -> tuple[tuple[bytes, bytes] | None, Iterable[Address], tuple[Address, ...]]:
+    """Return the lease, its addresses that are always answered, and those answered while their family is."""
+    if claim is None or claim.lease is None:
+        return None, (), ()
+    pair = (claim.lease.v4, claim.lease.v6)
+    packed = (claim.lease.v4.packed, claim.lease.v6.packed)
+    if claim.policy.families is None:
+        return packed, (), pair
+    return packed, _allowed(pair, claim), ()
+
+
+def _services(ports: Iterable[PortRow]) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+    """Return `_port._proto` labels and SRV data for every port that has a name (RFC 2782)."""
+    services: dict[bytes, dict[bytes, None]] = {}
+    for port in ports:
+        name = port.name.lower()
+        if name and name.isascii() and len(name) <= _LABEL_TEXT_MOST and "." not in name:
+            label = b"_" + name.encode()
+            labels = bytes((len(label),)) + label + _PROTOCOLS.get(port.protocol, _TCP)
+            services.setdefault(labels, {})[srv_head(port.number)] = None
+    return tuple([(labels, tuple(heads)) for labels, heads in services.items()])
+
+
+def _unanswered(settled: Settled, key: bytes | None, external: bytes | None, scope: Scope, *, has_answer: bool) -> str:
+    """Say why the host is forwarded; empty when it is ours."""
+    first = settled.winners[0]
+    if first.visibility is Visibility.HIDDEN:
+        return f"it is not exported to namespace {scope.namespace}"
+    if key is None or key == b"\x00" or b"*" in key:
+        return "it is no host name that can be answered"
+    if first.external and not external:
+        return f"its externalName {first.external[:80]!r} is no name"
+    if external or has_answer:
+        return ""
+    return next((each.reason for each in settled.winners if each.reason), "it has no address")
+
+
+def _notes(settled: Settled) -> Iterator[str]:
+    for each in settled.winners:
+        yield from each.notes
+        if each.reason and len(settled.winners) > 1:
+            yield f"{each.part.source} adds no address: {each.reason}"

@@ -62,11 +62,12 @@ class Beaten(NamedTuple):
 class Row(NamedTuple):
     """One host. Names are in wire form and lower case; record sections are ready, their owners 0xC00C.
 
-    `host` is as `parts[0]` has it, `*.` included; then `key` is the parent of the wildcard. `aliases` are Kubernetes
-    short names, which are answered without a CNAME. `a` and `aaaa` are always answered; `lease_a` and `lease_aaaa` only
-    while leases of that family are (`live.Table.answer_leases`). `cname` is an ExternalName's target. `srv` maps
-    `_port._proto` in wire form (without the root) to whole SRV rdata. `unanswered` says why a host is forwarded: such a
-    row is no name of ours and is kept to explain.
+    `host` is as manifests have it, `*.` included; then `key` is the wildcard's parent. `direct`: a Kubernetes name,
+    never put behind a CNAME; `aliases` are its short names. `a` and `aaaa` are always answered; `lease_a` and
+    `lease_aaaa` only while leases of that family are (`live.Table.answer_leases`). `lease` is the pair of packed
+    addresses, whatever of it is answered. `cname` is an ExternalName's target. `srv` maps `_port._proto` (wire form, no
+    root) to SRV data up to the target. `pointers` are the packed addresses whose PTR names this host. `unanswered` says
+    why the host is forwarded: such a row is no name of ours and is kept to explain.
     """
 
     key: bytes
