@@ -37,19 +37,13 @@ def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
             errors="replace",
             timeout=TIMEOUT_S,
             check=False,
-            env=_environment(),
+            env={**os.environ, "LC_ALL": "C"},  # messages are matched in English
         )
     except FileNotFoundError as error:
         package = PACKAGES.get(program, program)
-        raise PreflightError(f"cannot run {program}: it is not installed: install the package {package}") from error
+        raise PreflightError(f"cannot run {program}: it is not on PATH: install the package {package}") from error
     except PermissionError as error:
         raise PreflightError(f"cannot run {program}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise PreflightError(f"cannot run {program}: no end after {TIMEOUT_S} s") from error
     return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def _environment() -> dict[str, str]:
-    # sbin is missing from the PATH of many units and of every `su`; messages are matched in English.
-    path = os.environ.get("PATH", os.defpath)
-    return {**os.environ, "PATH": f"{path}:/usr/sbin:/sbin", "LC_ALL": "C"}

@@ -1,0 +1,117 @@
+"""Every packet's fate in a kernel is the one that the simulator tells, for every named configuration."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from capture_cases import CASES
+from capturing import APP, LEASED, LISTED, OUTSIDE, POD, PROXY, STUB, UNLISTED, Probe, world
+
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import simulate
+from meshdns.capture.policy.spec import Family
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")
+
+SENDERS = {
+    "app": (APP, APP),
+    "app-in-group": (APP, 5000),
+    "other-user": (5000, APP),
+    "proxy-uid": (PROXY, APP),
+    "second-proxy-uid": (1338, APP),
+    "proxy-gid": (APP, PROXY),
+}
+PLACES = {
+    "listed:53": (LISTED, 53),
+    "unlisted:53": (UNLISTED, 53),
+    "stub:53": (STUB, 53),
+    "own:53": (POD, 53),
+    "own:80": (POD, 80),
+    "own:15008": (POD, 15008),
+    "stub:80": (STUB, 80),
+    "outside:80": (OUTSIDE, 80),
+    "leased:80": (LEASED, 80),
+}
+PROBES = [
+    Probe(f"{sender}, {protocol.value} over {family.value}, {place}", pair[number], port, protocol, uid, gid)
+    for sender, (uid, gid) in SENDERS.items()
+    for place, (pair, port) in PLACES.items()
+    for protocol in (Protocol.UDP, Protocol.TCP)
+    for number, family in enumerate(Family)
+]
+PROBES += [
+    Probe(f"marked 77, {protocol.value}, {place}", pair[0], port, protocol, mark=77)
+    for place, (pair, port) in {"listed:53": (LISTED, 53), "outside:80": (OUTSIDE, 80), "own:80": (POD, 80)}.items()
+    for protocol in (Protocol.UDP, Protocol.TCP)
+]
+PROBES += [
+    Probe(f"pass-through to {place}", pair[0], port, Protocol.TCP, source="127.0.0.6")
+    for place, (pair, port) in {"stub:53": (STUB, 53), "stub:80": (STUB, 80)}.items()
+]
+PROBES += [
+    Probe(f"{sender}, ping to {place}", address, None, Protocol.OTHER, uid, gid)
+    for sender, (uid, gid) in SENDERS.items()
+    for place, pair in {"leased": LEASED, "outside": OUTSIDE}.items()
+    for address in pair
+]
+PROBES += [
+    Probe(f"from outside to own:{port} {address}", address, port, Protocol.TCP, inbound=True)
+    for address in POD
+    for port in (22, 80, 8080, 15008)
+]
+
+STATEFUL_FIREWALL = """
+table inet firewall {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname "lo" ct state new accept
+        meta l4proto ipv6-icmp accept
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kernel_and_simulator_agree(case: str) -> None:
+    """Whoever sends what to whom, resolver up or down: the kernel does what the simulator says."""
+    rules = plan(CASES[case])
+    wrong = []
+    with world() as there:
+        there.install(CASES[case])
+        for alive in ((), tuple(Family)):
+            if alive:
+                there.beat()
+            for probe in PROBES:
+                verdict = simulate(rules, probe.packet(), alive)
+                seen = there.send(probe)
+                if seen != (verdict.fate, verdict.port):
+                    wrong.append(f"{probe.name}, resolver {'up' if alive else 'down'}: {verdict} but {seen}")
+    assert not wrong, "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("case", ["defaults", "exclude-group", "exclude-port-53", "exclude-interface", "owner-group"])
+def test_what_is_left_alone_is_left_alone_fully(case: str) -> None:
+    """A firewall that lets in only answers it has seen asked changes no packet's fate, captured or not."""
+    rules = plan(CASES[case])
+    with world() as there:
+        there.pod.run("nft", "-f", "-", stdin=STATEFUL_FIREWALL)
+        there.install(CASES[case])
+        there.beat()
+        for probe in PROBES:
+            if not probe.inbound:
+                verdict = simulate(rules, probe.packet(), tuple(Family))
+                assert there.send(probe) == (verdict.fate, verdict.port), probe.name
+
+
+def test_a_wrong_rule_would_be_noticed() -> None:
+    """The comparison fails when the kernel holds other rules than the simulator walks."""
+    rules = plan(CASES["defaults"])
+    with world() as there:
+        there.install(CASES["closed"])
+        disagreements = [
+            probe for probe in PROBES if there.send(probe)[0] is not simulate(rules, probe.packet(), ()).fate
+        ]
+    assert {probe.port for probe in disagreements} == {53}

@@ -1,0 +1,73 @@
+"""The named configurations of capture: each states only what differs from the tests' own spec."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from capturing import APP, EVERYWHERE, LISTED, OUTSIDE, POOLS, STUB, ports, servers, spec
+
+from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, OnResolverDown, PoolRest
+
+CLOSED = OnResolverDown.CLOSED
+OUTSIDE_NETS = (ip_network("198.51.100.0/24"), ip_network("2001:db8::/32"))
+
+CASES: dict[str, CaptureSpec] = {
+    "defaults": spec(),
+    "closed": spec(on_resolver_down=CLOSED),
+    "ipv4-only": spec(families=(Family.IPV4,)),
+    "ipv6-only": spec(families=(Family.IPV6,), on_resolver_down=CLOSED),
+    "no-dns": spec(dns=False, dns_servers=()),
+    "no-dns-everything-outbound": spec(dns=False, dns_servers=(), outbound_cidrs=EVERYWHERE),
+    "no-server": spec(dns_servers=()),
+    "all-servers": spec(dns_servers=servers("0.0.0.0/0", "::/0")),
+    "all-servers-closed": spec(dns_servers=servers("0.0.0.0/0", "::/0"), on_resolver_down=CLOSED),
+    "loopback-server": spec(dns_servers=servers(*STUB)),
+    "loopback-server-closed": spec(dns_servers=servers(*STUB), on_resolver_down=CLOSED),
+    "own-address-server": spec(dns_servers=servers("10.0.0.2", "fd00::2")),
+    "scoped-server": spec(dns_servers=servers(f"{LISTED[0]}%eth0", f"{LISTED[1]}%eth1")),
+    "two-proxy-uids": spec(proxy_uids=(1337, 1338)),
+    "no-proxy-gid": spec(proxy_gids=()),
+    "proxy-mark": spec(proxy_mark=77),
+    "other-ports": spec(dns_port=15006, outbound_port=15053),
+    "everything-outbound": spec(outbound_cidrs=EVERYWHERE),
+    "everything-outbound-closed": spec(outbound_cidrs=EVERYWHERE, on_resolver_down=CLOSED),
+    "outbound-cidr": spec(outbound_cidrs=(*POOLS, *OUTSIDE_NETS)),
+    "outbound-without-pools": spec(outbound_cidrs=OUTSIDE_NETS),
+    "outbound-loopback": spec(outbound_cidrs=(*POOLS, ip_network("127.0.0.0/8"), ip_network("::1/128"))),
+    "outbound-ports": spec(outbound_ports=ports(80, (8000, 8010))),
+    "outbound-ports-closed": spec(outbound_ports=ports(80), on_resolver_down=CLOSED),
+    "exclude-cidr": spec(outbound_cidrs=EVERYWHERE, exclude_outbound_cidrs=OUTSIDE_NETS),
+    "exclude-pool": spec(exclude_outbound_cidrs=POOLS),
+    "exclude-port": spec(outbound_cidrs=EVERYWHERE, exclude_outbound_ports=ports(80)),
+    "exclude-port-53": spec(exclude_outbound_ports=ports(53), on_resolver_down=CLOSED),
+    "pool-direct": spec(pool_rest=PoolRest.DIRECT),
+    "pool-direct-closed": spec(pool_rest=PoolRest.DIRECT, on_resolver_down=CLOSED),
+    "owner-group": spec(owner_groups=(5000, 5001), on_resolver_down=CLOSED),
+    "owner-group-of-app": spec(owner_groups=(APP,)),
+    "exclude-group": spec(exclude_owner_groups=(5000,)),
+    "exclude-uid": spec(exclude_uids=(5000,), outbound_cidrs=EVERYWHERE, on_resolver_down=CLOSED),
+    "exclude-interface": spec(exclude_interfaces=("eth0",), outbound_cidrs=EVERYWHERE, on_resolver_down=CLOSED),
+    "exclude-lo": spec(exclude_interfaces=("lo",), dns_servers=servers(*LISTED, *STUB)),
+    "inbound-all": spec(inbound_ports=(ALL_PORTS,)),
+    "inbound-list": spec(inbound_ports=ports(80, (8000, 8080)), exclude_inbound_ports=ports(8080)),
+    "inbound-exclude": spec(inbound_ports=(ALL_PORTS,), exclude_inbound_ports=ports(22), families=(Family.IPV4,)),
+    "inbound-exclude-interface": spec(inbound_ports=(ALL_PORTS,), exclude_interfaces=("eth0",)),
+    "virtual-interface": spec(virtual_interfaces=("eth0",), inbound_ports=(ALL_PORTS,), outbound_cidrs=EVERYWHERE),
+    "drop-invalid": spec(drop_invalid=True),
+    "everything": spec(
+        proxy_uids=(1337, 1338),
+        proxy_mark=77,
+        on_resolver_down=CLOSED,
+        dns_servers=servers(*LISTED, *STUB),
+        outbound_cidrs=EVERYWHERE,
+        exclude_outbound_cidrs=(ip_network(f"{OUTSIDE[0]}/32"),),
+        exclude_outbound_ports=ports(8080),
+        outbound_ports=ports(22),
+        exclude_owner_groups=(5000,),
+        exclude_uids=(5000,),
+        inbound_ports=(ALL_PORTS,),
+        exclude_inbound_ports=ports(22),
+        exclude_interfaces=("eth7",),
+        drop_invalid=True,
+    ),
+}
