@@ -70,14 +70,13 @@ class NotOursError(Exception):
 
 def parse(text: str) -> Observed:
     """Return what the listing of our table says; raises NotOursError for text that is no such listing."""
-    try:
-        items = json.loads(text)["nftables"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotOursError("not a listing in nft's JSON") from error
     listing = _Listing()
-    for item in items:
-        for kind, value in item.items():
-            listing.add(kind, value)
+    try:
+        for item in json.loads(text)["nftables"]:
+            for kind, value in item.items():
+                listing.add(kind, value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise NotOursError("not a listing in nft's JSON") from error
     return listing.observed()
 
 
