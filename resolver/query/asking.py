@@ -1,0 +1,47 @@
+"""An exchange, and the clients that wait for what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from math import inf
+from typing import NamedTuple
+
+from meshdns.resolver.query.answer import Forward
+from meshdns.resolver.query.cache import Entry, Key
+from meshdns.resolver.query.effects import Respond
+from meshdns.resolver.query.exchange import Exchange, Question
+from meshdns.resolver.query.servers import Server
+
+
+class Client(NamedTuple):
+    """A query that waits: the client's packet, what is forwarded for it, who holds the place and takes the reply.
+
+    `real`: our own table must not be looked at, whatever the name leads to.
+    """
+
+    packet: bytes
+    forward: Forward
+    who: Hashable
+    respond: Respond
+    asked_s: float
+    real: bool = False
+
+
+class Asking(Exchange):
+    """An exchange and those who wait for it.
+
+    `key` is what its answer is kept and shared under. `stale` is given to the clients at `stale_at_s`, or when the
+    exchange brings nothing. `refresh`: it runs for the cache alone. `scheduled_s` is when it is to be woken.
+    """
+
+    __slots__ = ("clients", "key", "refresh", "scheduled_s", "stale", "stale_at_s")
+
+    def __init__(self, question: Question, servers: tuple[Server, ...], now: float, key: Key | None) -> None:
+        """Ask `servers`; without a key nobody joins and nothing is kept."""
+        super().__init__(question, servers, now)
+        self.key = key
+        self.clients: list[Client] = []
+        self.stale: Entry | None = None
+        self.stale_at_s = inf
+        self.refresh = False
+        self.scheduled_s = inf

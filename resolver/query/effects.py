@@ -1,0 +1,73 @@
+"""What forwarding asks of the world, and what it tells about itself.
+
+Plain values; they are carried out in `serve/upstream.py` and counted in `serve/metrics.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from meshdns.resolver.query.exchange import Try
+from meshdns.resolver.query.servers import Server
+from meshdns.resolver.query.wire import Query
+
+Respond = Callable[[bytes], None]
+
+
+class Send(NamedTuple):
+    """Send the try's message, an id in front of it, to its server."""
+
+    attempt: Try
+
+
+class Forget(NamedTuple):
+    """Listen no more for what comes back to this try."""
+
+    attempt: Try
+
+
+class Answer(NamedTuple):
+    """Give a client its finished reply."""
+
+    respond: Respond
+    message: bytes
+
+
+class CheckLoop(NamedTuple):
+    """Find out with `Forwarding.check_loop` whether the server leads back to us."""
+
+    server: Server
+
+
+Effect = Send | Forget | Answer | CheckLoop
+
+
+Source = Literal["cache", "stale", "upstream", "error"]
+"""Where an answer came from, as metrics name it. No enum: its members hash slowly, and this counts every reply."""
+
+
+class Outcome(NamedTuple):
+    """How one query was answered. `server` is who said it, now or when it was kept; empty when nobody did."""
+
+    query: Query
+    stream: bool
+    source: Source
+    rcode: int
+    took_s: float
+    server: str
+
+
+@dataclass(slots=True)
+class ForwardCounters:
+    """What happened so far. `replies` by source, over TCP or not, type (0 for rare ones) and RCODE."""
+
+    replies: dict[tuple[Source, bool, int, int], int] = field(default_factory=dict)
+    exchanges: int = 0
+    joined: int = 0
+    overloaded: int = 0
+    garbage: int = 0
+    truncated: int = 0
+    completed: int = 0
+    loops: int = 0

@@ -1,0 +1,149 @@
+"""Which servers a name is asked of, and in which order: conditional zones, health, smoothed round-trip times.
+
+Nothing is sent from here; `exchange` says when a server answered or did not, and asks for the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+Address = IPv4Address | IPv6Address
+
+DNS_PORT: Final = 53
+
+WAIT_UNKNOWN_S: Final = 0.4
+"""Until a server's round-trip time is known (Unbound: 0.376 s)."""
+
+WAIT_MIN_S: Final = 0.2
+"""A resolver near us answers from its cache in a millisecond and needs far longer for a name it has to look up."""
+
+WAIT_MAX_S: Final = 1.0
+"""So that two rounds over two servers fit into the deadline."""
+
+ROUND_TRIPS: Final = 4
+"""A server's wait in smoothed round-trip times."""
+
+FAILURES_UNTIL_SICK: Final = 3
+"""In a row; one lost datagram does not make a server sick."""
+
+PROBE_INTERVAL_S: Final = 5.0
+"""A sick server is asked beside a healthy one this often, so that nobody waits for the attempt."""
+
+LOOP_REST_S: Final = 60.0
+"""A server that leads back to us is left alone for so long."""
+
+_SMOOTHING: Final = 1 / 8
+"""Weight of a new round-trip time (RFC 6298, section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a nameserver listens; `interface` is that of a link-local address."""
+
+    address: Address
+    port: int = DNS_PORT
+    interface: str | None = None
+
+    def __str__(self) -> str:
+        host = f"{self.address}%{self.interface}" if self.interface else str(self.address)
+        return f"[{host}]:{self.port}" if self.address.version == 6 else f"{host}:{self.port}"  # noqa: PLR2004
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """An upstream and what is known about it. Times are those of the clock that is passed in, in seconds."""
+
+    upstream: Upstream
+    name: str = field(init=False)
+    attempts: int = 0
+    failures: int = 0
+    failures_in_a_row: int = 0
+    round_trip_s: float | None = None
+    probe_at_s: float = 0.0
+    loops_until_s: float = 0.0
+    loop_check_at_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Print the upstream once."""
+        self.name = str(self.upstream)
+
+    @property
+    def healthy(self) -> bool:
+        """It answered lately, or was not asked yet."""
+        return self.failures_in_a_row < FAILURES_UNTIL_SICK
+
+    @property
+    def wait_s(self) -> float:
+        """How long it is waited for before the next try starts."""
+        if self.round_trip_s is None:
+            return WAIT_UNKNOWN_S
+        return min(max(self.round_trip_s * ROUND_TRIPS, WAIT_MIN_S), WAIT_MAX_S)
+
+    def measured(self, round_trip_s: float) -> None:
+        """Take a round-trip time into the smoothed one."""
+        known = self.round_trip_s
+        self.round_trip_s = round_trip_s if known is None else known + (round_trip_s - known) * _SMOOTHING
+
+    def succeeded(self) -> None:
+        """Take note of a good answer in time."""
+        self.failures_in_a_row = 0
+
+    def failed(self, now: float) -> None:
+        """Take note that there was none: silence, a refusal, or an RCODE that says it could not."""
+        self.failures += 1
+        self.failures_in_a_row += 1
+        self.probe_at_s = now + PROBE_INTERVAL_S
+
+    def looped(self, now: float) -> None:
+        """Take note that a query sent to it came back to us; after its rest it counts as sick."""
+        self.loops_until_s = now + LOOP_REST_S
+        self.failures_in_a_row = FAILURES_UNTIL_SICK
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The servers to try one after another, and a sick one to be asked beside the first."""
+
+    servers: tuple[Server, ...]
+    probe: Server | None = None
+    looping: tuple[Server, ...] = ()
+
+
+@dataclass(slots=True)
+class Servers:
+    """All servers: those for every name, and those of conditional zones by the zone's key (lower-case wire form)."""
+
+    default: tuple[Server, ...] = ()
+    zones: Mapping[bytes, tuple[Server, ...]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Server]:
+        yield from self.default
+        for servers in self.zones.values():
+            yield from servers
+
+    def order(self, key: bytes, now: float) -> Order:
+        """Healthy servers first, each group as configured; those that lead back to us are left out."""
+        servers = self._responsible(key) if self.zones else self.default
+        usable = [server for server in servers if server.loops_until_s <= now]
+        sick = [server for server in usable if not server.healthy]
+        if not sick and len(usable) == len(servers):
+            return Order(servers)
+        healthy = [server for server in usable if server.healthy]
+        probe = next((server for server in sick if server.probe_at_s <= now), None) if healthy else None
+        if probe is not None:
+            probe.probe_at_s = now + PROBE_INTERVAL_S
+        looping = tuple(server for server in servers if server.loops_until_s > now)
+        return Order((*healthy, *sick), probe, looping)
+
+    def _responsible(self, key: bytes) -> tuple[Server, ...]:
+        at = 0
+        while True:
+            servers = self.zones.get(key[at:])
+            if servers is not None:
+                return servers
+            if at >= len(key) or key[at] == 0:
+                return self.default
+            at += key[at] + 1

@@ -1,0 +1,198 @@
+"""The UDP sockets that one upstream is asked through. door: sockets, random numbers.
+
+Each is connected, so the kernel drops what comes from anybody else and tells us when nobody listens there; each has a
+port of the kernel's choice and carries a bounded number of queries under random ids (RFC 5452, section 9.2). A socket
+per query would be as safe and costs four system calls more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from meshdns.resolver.query.exchange import Loss, Try
+from meshdns.resolver.query.reply import HEADER_BYTES
+from meshdns.resolver.query.servers import Upstream
+
+QUERIES_PER_PORT: Final = 64
+PORT_LIFE_S: Final = 10.0
+"""Whoever finds out a port (by guessing, or through ICMP rate limits) has no longer than this to use it."""
+
+RECEIVE_MAX_BYTES: Final = 65535
+"""We offer 1232; a server that sends more is broken, and what it sends is still read whole."""
+
+READS_PER_TURN: Final = 64
+"""Of one socket, before others get their turn."""
+
+_IDS_PER_DRAW: Final = 256
+
+
+class Port:
+    """One connected socket, and the tries that wait for a message under their id."""
+
+    __slots__ = ("opened_s", "own", "sock", "used", "waiting")
+
+    def __init__(self, sock: socket.socket, now: float) -> None:
+        self.sock = sock
+        self.own: Any = sock.getsockname()
+        self.waiting: dict[int, Try] = {}
+        self.used = 0
+        self.opened_s = now
+
+
+class Ports:
+    """All sockets to one upstream. `heard` and `lost` are called from the loop, never from within `send`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        upstream: Upstream,
+        heard: Callable[[Try, bytes], None],
+        lost: Callable[[Try, Loss], None],
+    ) -> None:
+        """Open nothing yet."""
+        self.strangers = 0  # messages under an id that nobody waits for: late, twice, or forged
+        self._loop = loop
+        self._family, self._peer = socket_address(upstream)
+        self._heard = heard
+        self._lost = lost
+        self._current: Port | None = None
+        self._ports: dict[Any, Port] = {}
+        self._ids = random_ids()
+
+    def owns(self, address: object) -> bool:
+        """Whether a socket here is bound to this address (as `getsockname` and `recvfrom` give it)."""
+        return address in self._ports
+
+    def send(self, attempt: Try, now: float) -> Loss | None:
+        """Send the try's message; return why that cannot be."""
+        port = self._port(now)
+        if port is None:
+            return Loss.UNREACHABLE
+        ident = next(self._ids)
+        while ident in port.waiting:
+            ident = next(self._ids)
+        message = ident.to_bytes(2, "big") + attempt.message
+        loss = _sent(port.sock, message)
+        if loss is Loss.REFUSED:  # that was about an earlier message; this one did not go out
+            self._loop.call_soon(self._refused, tuple(port.waiting.values()))
+            loss = _sent(port.sock, message)
+        if loss is None:
+            port.used += 1
+            port.waiting[ident] = attempt
+            attempt.stop = partial(self.forget, port, ident)
+        return loss
+
+    def forget(self, port: Port, ident: int) -> None:
+        """Wait no more for what comes under this id."""
+        if port.waiting.pop(ident, None) is not None and not port.waiting and port is not self._current:
+            self._close(port)
+
+    def retire(self) -> None:
+        """Send nothing more from here, and close each socket when nobody waits for it."""
+        current, self._current = self._current, None
+        if current is not None and not current.waiting:
+            self._close(current)
+
+    def close(self) -> None:
+        """Close every socket."""
+        self._current = None
+        for port in tuple(self._ports.values()):
+            self._close(port)
+
+    def _port(self, now: float) -> Port | None:
+        """Return the socket to send from; when no other can be opened, the one that should have been replaced."""
+        port = self._current
+        if port is not None and port.used < QUERIES_PER_PORT and now < port.opened_s + PORT_LIFE_S:
+            return port
+        opened = self._open(now)
+        if opened is None:
+            return port
+        self._current = opened
+        if port is not None and not port.waiting:
+            self._close(port)
+        return opened
+
+    def _open(self, now: float) -> Port | None:
+        try:
+            sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        except OSError:
+            return None
+        try:
+            sock.setblocking(False)
+            sock.connect(self._peer)
+        except OSError:
+            sock.close()
+            return None
+        port = Port(sock, now)
+        self._ports[port.own] = port
+        self._loop.add_reader(sock, self._readable, port)
+        return port
+
+    def _close(self, port: Port) -> None:
+        if self._ports.pop(port.own, None) is not None:
+            self._loop.remove_reader(port.sock)
+            port.sock.close()
+
+    def _readable(self, port: Port) -> None:
+        for _ in range(READS_PER_TURN):
+            try:
+                message = port.sock.recv(RECEIVE_MAX_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._refused(tuple(port.waiting.values()))
+                return
+            attempt = port.waiting.get(message[0] << 8 | message[1]) if len(message) >= HEADER_BYTES else None
+            if attempt is None:
+                self.strangers += 1
+            else:
+                self._heard(attempt, message)
+            if not port.waiting:
+                return
+
+    def _refused(self, attempts: tuple[Try, ...]) -> None:
+        """Nobody listens there, says ICMP; it does not say which query it means, so it means all that are open."""
+        for attempt in attempts:
+            if not attempt.over:
+                self._lost(attempt, Loss.REFUSED)
+
+
+def socket_address(upstream: Upstream) -> tuple[socket.AddressFamily, Any]:
+    """Return family and address for `connect`; an interface that does not exist makes a later `connect` fail."""
+    host, port = str(upstream.address), upstream.port
+    if upstream.address.version == 4:  # noqa: PLR2004 - IPv4
+        return socket.AF_INET, (host, port)
+    return socket.AF_INET6, (host, port, 0, _interface_index(upstream.interface))
+
+
+def random_ids() -> Iterator[int]:
+    """Give message ids from the kernel's random numbers, drawn many at a time."""
+    while True:
+        drawn = os.urandom(2 * _IDS_PER_DRAW)
+        yield from (drawn[at] << 8 | drawn[at + 1] for at in range(0, len(drawn), 2))
+
+
+def _interface_index(interface: str | None) -> int:
+    if interface is None:
+        return 0
+    if interface.isdecimal():
+        return int(interface)
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def _sent(sock: socket.socket, message: bytes) -> Loss | None:
+    try:
+        sock.send(message)
+    except ConnectionRefusedError:
+        return Loss.REFUSED
+    except OSError:
+        return Loss.UNREACHABLE
+    return None

@@ -1,0 +1,372 @@
+"""Carries out what `query/forward.py` decides: sends, listens, waits, answers. door: sockets, the loop's clock.
+
+What is decided is decided there. Here stand the sockets over UDP (`ports`) and TCP, one timer for everything that is
+due, and what the relay and the admin port ask of forwarding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from math import inf
+from typing import Final, Literal, NamedTuple
+
+from meshdns.resolver.query.answer import Forward
+from meshdns.resolver.query.asking import Client
+from meshdns.resolver.query.cache import Cache, CacheCounters
+from meshdns.resolver.query.complete import finder
+from meshdns.resolver.query.effects import Answer, CheckLoop, Effect, Forget, ForwardCounters, Outcome, Send
+from meshdns.resolver.query.exchange import Loss, Try
+from meshdns.resolver.query.forward import Forwarding
+from meshdns.resolver.query.reply import HEADER_BYTES, addresses, read
+from meshdns.resolver.query.servers import Server, Servers, Upstream
+from meshdns.resolver.query.wire import STREAM_MOST_BYTES, Malformed, parse
+from meshdns.resolver.serve.ports import Ports, random_ids, socket_address
+from meshdns.resolver.table.live import Table
+from meshdns.resolver.table.names import to_key
+
+CACHE_MAX_BYTES: Final = 8 << 20
+
+STREAMS_MAX: Final = 256
+"""TCP connections to upstreams at a time; a query that finds no place goes on to the next try."""
+
+TIMER_GRAIN_S: Final = 0.005
+"""What is due is looked for no more often than this, however many queries are under way."""
+
+_A: Final = 1
+_AAAA: Final = 28
+_IN: Final = b"\0\1"
+_LENGTH_BYTES: Final = 2
+
+Address = IPv4Address | IPv6Address
+
+
+class LookupFailedError(Exception):
+    """No upstream gave a good answer; the text says what they gave instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What `Forwarder.resolve` found: no addresses when the name has none of that family."""
+
+    addresses: tuple[Address, ...]
+    ttl_s: int
+
+
+class ServerState(NamedTuple):
+    """An upstream as metrics and `explain` show it. `zone` is empty for the servers of every other name."""
+
+    name: str
+    zone: bytes
+    attempts: int
+    failures: int
+    round_trip_s: float | None
+    healthy: bool
+    looping: bool
+
+
+class Forwarder:
+    """Forwards queries, and resolves names for the relay."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        table: Callable[[], Table],
+        cache_entries: int,
+        stale_for_s: float,
+        listeners: Iterable[tuple[Address, int]] = (),
+    ) -> None:
+        """Start without upstreams. `table` gives the current table; `listeners` are our own addresses, never asked."""
+        self._loop = loop
+        self._listeners = tuple(listeners)
+        self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
+        self._ports: dict[Server, Ports] = {}
+        self._streams: set[asyncio.Task[None]] = set()
+        self._stream_ids = random_ids()
+        self._due: deque[Effect] = deque()
+        self._carrying = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = inf
+
+    # What serving and the relay ask for.
+
+    def submit(
+        self, packet: bytes, forward: Forward, client: Hashable, limit: int, respond: Callable[[bytes], None]
+    ) -> None:
+        """Forward a query of `client`; `respond` gets the finished reply, at most `limit` bytes, once."""
+        if limit != forward.limit:
+            forward = forward._replace(limit=limit)
+        asked = Client(packet, forward, client, respond, self._loop.time())
+        server = self._server_behind(client)
+        outcome = self._forwarding.submit(asked) if server is None else self._forwarding.came_back(asked, server)
+        if isinstance(outcome, bytes):
+            respond(outcome)
+        elif outcome:
+            self._carry_out(outcome)
+
+    async def resolve(self, name: str, family: Literal[4, 6]) -> Resolved:
+        """Return the addresses that upstreams know for a name, never those of our own table.
+
+        Raises LookupFailedError when no upstream gives a good answer, or when `name` is none.
+        """
+        qtype = _A if family == 4 else _AAAA  # noqa: PLR2004 - IPv4
+        key = to_key(name)
+        if key is None:
+            raise LookupFailedError(f"cannot resolve {name!r}: it is not a name")
+        kind = qtype.to_bytes(2, "big") + _IN
+        packet = b"\0\0\1\0\0\1\0\0\0\0\0\0" + key + kind
+        query = parse(packet)
+        if isinstance(query, Malformed):
+            raise LookupFailedError(f"cannot resolve {name!r}: it is not a name")
+        answered: asyncio.Future[bytes] = self._loop.create_future()
+        client = Client(
+            packet,
+            Forward(packet, query, STREAM_MOST_BYTES, whole=False),
+            "relay",
+            lambda message: None if answered.done() else answered.set_result(message),
+            self._loop.time(),
+            real=True,
+        )
+        outcome = self._forwarding.submit(client)
+        if not isinstance(outcome, bytes):
+            self._carry_out(outcome)
+            outcome = await answered
+        reply = read(outcome, key, kind)
+        if reply is None or not reply.good:
+            raise LookupFailedError(f"cannot resolve {name}: RCODE {outcome[3] & 15} from upstream")
+        packed = {rdata: None for rdata in addresses(reply, qtype) if len(rdata) == (4 if qtype == _A else 16)}
+        made: type[Address] = IPv4Address if qtype == _A else IPv6Address
+        return Resolved(tuple(made(rdata) for rdata in packed), reply.lifetime_s)
+
+    # What running the resolver asks for.
+
+    def replace_upstreams(
+        self, upstreams: Iterable[Upstream], zones: Mapping[str, Iterable[Upstream]] | None = None
+    ) -> tuple[Upstream, ...]:
+        """Ask these from now on and forget what others said; return those refused, as they are our own listeners.
+
+        `zones`: conditional forwarding, by suffix; None leaves it as it is. What is known of a server stays with it.
+        """
+        known = {server.upstream: server for server in self._forwarding.servers}
+        refused: dict[Upstream, None] = {}
+
+        def made(wanted: Iterable[Upstream]) -> tuple[Server, ...]:
+            servers = []
+            for upstream in dict.fromkeys(wanted):
+                if self._is_own(upstream):
+                    refused[upstream] = None
+                else:
+                    servers.append(known.setdefault(upstream, Server(upstream)))
+            return tuple(servers)
+
+        default = made(upstreams)
+        if zones is None:
+            by_zone = self._forwarding.servers.zones
+        else:
+            by_zone = {key: made(wanted) for name, wanted in zones.items() if (key := to_key(name)) is not None}
+        self._forwarding.replace(Servers(default, by_zone))
+        current = set(self._forwarding.servers)
+        for server in [server for server in self._ports if server not in current]:
+            self._ports.pop(server).retire()
+        return tuple(refused)
+
+    def flush(self) -> None:
+        """Forget every cached answer."""
+        self._forwarding.flush()
+
+    def close(self) -> None:
+        """Close every socket; queries under way get no reply."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for ports in self._ports.values():
+            ports.close()
+        for task in self._streams:
+            task.cancel()
+
+    # What is seen from outside.
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an upstream for every name."""
+        return bool(self._forwarding.servers.default)
+
+    @property
+    def counters(self) -> ForwardCounters:
+        """What forwarding did so far."""
+        return self._forwarding.counters
+
+    @property
+    def cache_counters(self) -> CacheCounters:
+        """What the cache did so far."""
+        return self._forwarding.cache.counters
+
+    @property
+    def cache(self) -> Cache:
+        """The cache, to be looked at."""
+        return self._forwarding.cache
+
+    @property
+    def in_flight(self) -> int:
+        """How many queries wait for an upstream."""
+        return self._forwarding.in_flight
+
+    @property
+    def strangers(self) -> int:
+        """How many messages came under an id that nobody waits for: late, twice, or forged."""
+        return sum(ports.strangers for ports in self._ports.values())
+
+    def observe(self, told: Callable[[Outcome], None] | None) -> None:
+        """Have `told` called for every reply."""
+        self._forwarding.observe = told
+
+    def servers(self) -> list[ServerState]:
+        """Return every upstream and how it does."""
+        now = self._loop.time()
+        servers = self._forwarding.servers
+        grouped = [(b"", servers.default), *servers.zones.items()]
+        return [
+            ServerState(
+                server.name,
+                zone,
+                server.attempts,
+                server.failures,
+                server.round_trip_s,
+                server.healthy,
+                server.loops_until_s > now,
+            )
+            for zone, group in grouped
+            for server in group
+        ]
+
+    # Carrying out.
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        """Do what is asked, and what comes of it, in order; an event within is taken up after what is under way."""
+        due = self._due
+        due.extend(effects)
+        if self._carrying:
+            return
+        self._carrying = True
+        try:
+            while due:
+                effect = due.popleft()
+                if isinstance(effect, Send):
+                    self._send(effect.attempt)
+                elif isinstance(effect, Answer):
+                    effect.respond(effect.message)
+                elif isinstance(effect, Forget):
+                    self._forget(effect.attempt)
+                else:
+                    self._check_loop(effect)
+        finally:
+            self._carrying = False
+        if self._forwarding.wake_s < self._timer_s:
+            self._arm()
+
+    def _send(self, attempt: Try) -> None:
+        if attempt.stream:
+            self._open_stream(attempt)
+            return
+        ports = self._ports.get(attempt.server)
+        if ports is None:
+            ports = Ports(self._loop, attempt.server.upstream, self._heard, self._lost)
+            self._ports[attempt.server] = ports
+        loss = ports.send(attempt, attempt.sent_s)
+        if loss is not None:
+            self._lost(attempt, loss)
+
+    def _forget(self, attempt: Try) -> None:
+        attempt.over = True
+        if attempt.stop is not None:
+            attempt.stop()
+            attempt.stop = None
+
+    def _heard(self, attempt: Try, message: bytes) -> None:
+        self._carry_out(self._forwarding.heard(attempt, message, self._loop.time()))
+
+    def _lost(self, attempt: Try, loss: Loss) -> None:
+        self._carry_out(self._forwarding.lost(attempt, loss, self._loop.time()))
+
+    def _check_loop(self, check: CheckLoop) -> None:
+        """Ask for a name that no server answers by itself, unlike those under `.invalid` (RFC 6761)."""
+        name = b"\x20" + os.urandom(16).hex().encode() + b"\x0cmeshdns-loop\0"
+        self._carry_out(self._forwarding.check_loop(check.server, name, self._loop.time()))
+
+    def _arm(self) -> None:
+        """Have the one timer go off when the next thing is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = self._forwarding.wake_s
+        self._timer = None
+        if self._timer_s < inf:
+            self._timer = self._loop.call_at(max(self._timer_s, self._loop.time() + TIMER_GRAIN_S), self._wake)
+
+    def _wake(self) -> None:
+        self._timer_s = inf
+        self._carry_out(self._forwarding.wake(self._loop.time()))
+
+    # TCP.
+
+    def _open_stream(self, attempt: Try) -> None:
+        if len(self._streams) >= STREAMS_MAX:
+            self._lost(attempt, Loss.NO_TCP)
+            return
+        task = self._loop.create_task(self._ask_stream(attempt))
+        attempt.stop = task.cancel
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+
+    async def _ask_stream(self, attempt: Try) -> None:
+        """Ask over a connection of its own until a message with our id comes, or the connection ends."""
+        family, peer = socket_address(attempt.server.upstream)
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.setblocking(False)
+                await self._loop.sock_connect(sock, peer)
+                ident = next(self._stream_ids).to_bytes(2, "big")
+                framed = (len(attempt.message) + len(ident)).to_bytes(_LENGTH_BYTES, "big") + ident + attempt.message
+                await self._loop.sock_sendall(sock, framed)
+                while not attempt.over:
+                    length = int.from_bytes(await self._receive(sock, _LENGTH_BYTES), "big")
+                    message = await self._receive(sock, length)
+                    if message[:2] == ident and length >= HEADER_BYTES:
+                        self._heard(attempt, message)
+        except ConnectionRefusedError:
+            loss = Loss.REFUSED
+        except (OSError, EOFError):
+            loss = Loss.NO_TCP
+        else:
+            return
+        attempt.stop = None
+        self._lost(attempt, loss)
+
+    async def _receive(self, sock: socket.socket, size: int) -> bytes:
+        pieces: list[bytes] = []
+        while size:
+            piece = await self._loop.sock_recv(sock, size)
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    # Whom not to ask.
+
+    def _server_behind(self, client: Hashable) -> Server | None:
+        """Return the server whose socket of ours a query comes from: it came back without a detour."""
+        for server, ports in self._ports.items():
+            if ports.owns(client):
+                return server
+        return None
+
+    def _is_own(self, upstream: Upstream) -> bool:
+        return any(
+            port == upstream.port
+            and (address == upstream.address or (address.is_unspecified and upstream.address.is_loopback))
+            for address, port in self._listeners
+        )
