@@ -244,31 +244,32 @@ def _networks(right: Json) -> list[Network]:
 
 
 def _action(expressions: Sequence[Mapping[str, Json]]) -> Action:  # noqa: C901 - one case for each action
+    # A mapping pattern lets more keys pass, and more keys mean something else: `redirect to :6 random`.
     match list(expressions):
         case [{"return": None}]:
             return LeaveAlone()
-        case [{"redirect": {"port": int(port)}}]:
+        case [{"redirect": {"port": int(port), **more}}] if not more:
             return Redirect(port)
-        case [
-            {"tproxy": {"port": int(port)}},
-            {"mangle": {"key": {"meta": {"key": "mark"}}, "value": int(mark)}},
-            {"accept": None},
-        ]:
-            return TransparentProxy(port, mark)
-        case [{"mangle": {"key": key, "value": int(zone)}}] if key == _ZONE:
-            return SetZone(zone)
-        case [{"mangle": {"key": key, "value": int(mark)}}] if key == _MARK:
-            return SetMark(mark)
+        case [{"tproxy": {"port": int(port)}}, {"mangle": {"key": key, "value": int(mark)}}, {"accept": None}]:
+            return _only(key == _MARK, TransparentProxy(port, mark))
+        case [{"mangle": {"key": {"ct": _} as key, "value": int(zone)}}]:
+            return _only(key == _ZONE, SetZone(zone))
+        case [{"mangle": {"key": key, "value": int(mark)}}]:
+            return _only(key == _MARK, SetMark(mark))
         case [{"reject": {"type": "tcp reset"}}]:
             return Reset()
         case [{"reject": how}] if how in _UNREACHABLE:
             return Refuse()
         case [{"drop": None}]:
             return Drop()
-        case [{"set": {"op": "update", "set": name, "elem": {"elem": {"val": value, "timeout": int(timeout_s)}}}}] if (
-            name == f"@{ALIVE}" and value == _NFPROTO
-        ):
-            return Beat(timeout_s)
+        case [{"set": {"op": "update", "set": name, "elem": {"elem": {"val": value, "timeout": int(timeout_s)}}}}]:
+            return _only((name, value) == (f"@{ALIVE}", _NFPROTO), Beat(timeout_s))
         case []:
             return Count()
     raise NotOursError("another action")
+
+
+def _only(ours: bool, action: Action) -> Action:  # noqa: FBT001 - a condition, not an option
+    if not ours:
+        raise NotOursError("an action on something else")
+    return action

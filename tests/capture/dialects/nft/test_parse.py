@@ -61,6 +61,10 @@ FOREIGN = {
     "a rule without a comment": "insert rule inet meshdns nat counter accept",
     "a rule of other words": 'insert rule inet meshdns nat tcp flags syn counter comment "nat-x"',
     "a rule with a limit": 'add rule inet meshdns zone limit rate 1/second counter return comment "x"',
+    "a redirect with flags": 'add rule inet meshdns nat tcp dport 5 counter redirect to :6 random comment "x"',
+    "a mark of the connection": 'add rule inet meshdns zone counter ct mark set 7 comment "x"',
+    "another set": "add set inet meshdns b { typeof meta nfproto; flags dynamic,timeout; }\n"
+    'add rule inet meshdns beat_in counter update @b { meta nfproto timeout 3s } comment "x"',
     "a redirect to two ports": 'add rule inet meshdns nat tcp dport 5 counter redirect to :6-7 comment "x"',
     "a chain": "add chain inet meshdns other",
     "a chain with a hook": "add chain inet meshdns other { type filter hook output priority 7; policy accept; }",
