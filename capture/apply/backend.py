@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import Observed
-from meshdns.capture.policy.ruleset import RuleSet
+from meshdns.capture.policy.ruleset import Rule, RuleSet
 
 
 class Backend(Protocol):
@@ -22,6 +22,9 @@ class Backend(Protocol):
 
     def visible(self, rules: RuleSet) -> RuleSet:
         """Return `rules` as `read` would give them back."""
+
+    def text(self, rule: Rule) -> str:
+        """Return a rule in the dialect's words, for people."""
 
     def replace(self, rules: RuleSet, about: Sequence[str], held: Observed, seed_s: float) -> None:
         """Put `rules` in the place of `held`: all of it or, with an ApplyError that names the rule, nothing."""

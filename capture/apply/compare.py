@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from meshdns.capture.dialects.observed import Observed, ObservedRule
+from meshdns.capture.dialects.observed import Observed, ObservedChain
 from meshdns.capture.policy.ruleset import Hook, Rule, RuleSet, Stage
 
 
@@ -38,34 +38,33 @@ def compare(wanted: RuleSet, held: Observed) -> Condition:
     return Condition.SAME if _wanted(wanted) == _held(held) else Condition.STALE
 
 
-def differences(wanted: RuleSet, held: Observed) -> tuple[str, ...]:
-    """Return lines of `- expected` and `+ live`, in order, with the chain in front; nothing where both are the same."""
-    expected = [f"{chain.name}: {_text(rule)}" for chain in wanted.chains for rule in chain.rules]
-    live = list(_live(wanted, held))
-    marked = (line for line in difflib.ndiff(expected, live, linejunk=None, charjunk=None))
+def differences(wanted: RuleSet, held: Observed, text: Callable[[Rule], str]) -> tuple[str, ...]:
+    """Return lines of `- expected` and `+ live`, in order, with the chain in front; nothing where both are the same.
+
+    `text` says a rule in the backend's words.
+    """
+    expected = [f"{chain.name}: {rule.id}: {text(rule)}" for chain in wanted.chains for rule in chain.rules]
+    marked = difflib.ndiff(expected, list(_live(wanted, held, text)), linejunk=None, charjunk=None)
     return tuple(line for line in marked if line[0] in "-+")
 
 
-def _live(wanted: RuleSet, held: Observed) -> Iterator[str]:
+def _live(wanted: RuleSet, held: Observed, text: Callable[[Rule], str]) -> Iterator[str]:
+    """Yield the rules that are there, chains in the order wanted, what is in no such place behind them."""
     names = {(chain.hook, chain.stage): chain.name for chain in wanted.chains}
-    order = list(names)
-    known = [chain for chain in held.chains if chain.place in names]
-    for chain in sorted(known, key=lambda chain: order.index(chain.place) if chain.place else 0):
-        for rule in chain.rules:
-            yield f"{names[chain.place] if chain.place else chain.name}: {_observed_text(rule)}"
+    chains = {chain.place: chain for chain in held.chains if chain.place in names}
+    for place, name in names.items():
+        yield from _lines(name, chains[place], text) if place in chains else ()
     for chain in held.chains:
         if chain.place not in names:
-            yield from (f"{chain.name}: {_observed_text(rule)}" for rule in chain.rules)
             yield f"{chain.name}: a chain that should not be here"
+            yield from _lines(chain.name, chain, text)
     yield from held.strangers
 
 
-def _observed_text(rule: ObservedRule) -> str:
-    return _text(rule.rule) if rule.rule else rule.text
-
-
-def _text(rule: Rule) -> str:
-    return f"{rule.id} {rule.match} {rule.action}"
+def _lines(name: str, chain: ObservedChain, text: Callable[[Rule], str]) -> Iterator[str]:
+    for observed in chain.rules:
+        rule = observed.rule
+        yield f"{name}: {rule.id}: {text(rule)}" if rule else f"{name}: {observed.text}"
 
 
 def _wanted(rules: RuleSet) -> dict[Place, tuple[Rule, ...]]:

@@ -44,7 +44,7 @@ def inspect(backend: Backend) -> Installation:
     condition = compare(wanted, held)
     if condition is Condition.SAME and plan(record.spec).fingerprint() != record.fingerprint:
         condition = Condition.STALE
-    return Installation(held, record, condition, differences(wanted, held))
+    return Installation(held, record, condition, differences(wanted, held, backend.text))
 
 
 def install(backend: Backend, record: Record) -> bool:
@@ -62,7 +62,7 @@ def install(backend: Backend, record: Record) -> bool:
     backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
     after = backend.read()
     if not _is_installed(backend, rules, record, after):
-        wrong = "; ".join(differences(backend.visible(rules), after)[:3]) or "the record differs"
+        wrong = "; ".join(differences(backend.visible(rules), after, backend.text)[:3]) or "the record differs"
         _roll_back(backend, before, after)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
     return True

@@ -24,6 +24,7 @@ MAX_INTERFACE_BYTES = 15
 """IFNAMSIZ less the closing zero byte (linux/if.h)."""
 MIN_HEARTBEAT_TIMEOUT_S = 0.1
 """Kernels count set timeouts in jiffies, at worst of 10 ms; a timeout that rounds to 0 would never end."""
+SAFE_HEARTBEAT_TIMEOUT_S = 1.0
 MAX_HEARTBEAT_TIMEOUT_S = 7 * 24 * 3600
 
 
@@ -157,6 +158,11 @@ class CaptureSpec:
             found.append(f"not captured, because --family leaves their family out: nameserver {_listed(dropped)}")
         if self.dns and not self.dns_servers:
             found.append("no lookup is captured: there is no nameserver to capture")
+        if self.heartbeat_timeout_s < SAFE_HEARTBEAT_TIMEOUT_S:
+            found.append(
+                f"--heartbeat-timeout {self.heartbeat_timeout_s}: one late heartbeat closes the redirect, and a ruleset"
+                " that nft saved has whole seconds only"
+            )
         if self.exclude_inbound_ports and not self.inbound_ports:
             found.append("--exclude-inbound-ports changes nothing without --inbound-ports")
         return tuple(found)

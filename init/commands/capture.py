@@ -171,7 +171,8 @@ def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -
     if found.condition is Condition.ABSENT or not any_given(ctx, options):
         return found
     wanted = backend.visible(plan_rules(_spec(options)))
-    return Installation(found.held, found.record, compare(wanted, found.held), differences(wanted, found.held))
+    drift = differences(wanted, found.held, backend.text)
+    return Installation(found.held, found.record, compare(wanted, found.held), drift)
 
 
 def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, object]) -> CaptureSpec:

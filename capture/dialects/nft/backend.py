@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from meshdns.capture.dialects.nft.parse import NotOursError, parse, visible
-from meshdns.capture.dialects.nft.render import MAX_COMMENT_LENGTH, TABLE, Script, milliseconds, render, render_removal
+from meshdns.capture.dialects.nft.render import (
+    MAX_COMMENT_LENGTH,
+    TABLE,
+    Script,
+    milliseconds,
+    render,
+    render_removal,
+    rule_text,
+)
 from meshdns.capture.dialects.observed import NOTHING, Observed
 from meshdns.capture.errors import ApplyError, PreflightError
-from meshdns.capture.policy.ruleset import RuleSet
+from meshdns.capture.policy.ruleset import Rule, RuleSet
 from meshdns.capture.system.runner import Outcome, run
 
 OLDEST: Final = (1, 0, 1)
@@ -39,6 +47,10 @@ class NftBackend:
     def visible(self, rules: RuleSet) -> RuleSet:
         """Return `rules` as `read` would give them back."""
         return visible(rules)
+
+    def text(self, rule: Rule) -> str:
+        """Return a rule in nft's words."""
+        return rule_text(rule)
 
     def replace(self, rules: RuleSet, about: Sequence[str], held: Observed, seed_s: float) -> None:
         """Put `rules` in the place of `held`, in one transaction; ApplyError names the rule that the kernel refused."""

@@ -58,7 +58,11 @@ _STATES: Final = {
     1: ConnectionState.INVALID,
     "invalid": ConnectionState.INVALID,
 }
-_UNREACHABLE: Final = ({"type": "icmpx", "expr": 1}, {"type": "icmpx", "expr": "port-unreachable"}, None)
+_UNREACHABLE: Final = [
+    {"type": kind, "expr": code}
+    for kind, number in (("icmp", 3), ("icmpv6", 4))
+    for code in (number, "port-unreachable")
+]
 _MARK: Final = {"meta": {"key": "mark"}}
 _ZONE: Final = {"ct": {"key": "zone"}}
 _NFPROTO: Final = {"meta": {"key": "nfproto"}}

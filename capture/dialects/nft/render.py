@@ -52,6 +52,7 @@ PLACES: Final[dict[tuple[Hook, Stage], tuple[str, int]]] = {
 }
 ALIVE_SET: Final = f"add set {TABLE} {ALIVE} {{ typeof meta nfproto; flags dynamic,timeout; }}"
 IP: Final = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_ICMP: Final = {Family.IPV4: "icmp", Family.IPV6: "icmpv6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +186,7 @@ def _action(action: Action, family: Family | None) -> Iterator[str]:  # noqa: C9
         case Redirect(port):
             yield f"redirect to :{port}"
         case TransparentProxy(port, mark):
-            if family is None:
-                raise ValueError("tproxy needs its family")
-            yield f"tproxy {IP[family]} to :{port} meta mark set {mark} accept"
+            yield f"tproxy {IP[_known(family)]} to :{port} meta mark set {mark} accept"
         case SetZone(zone):
             yield f"ct zone set {zone}"
         case SetMark(mark):
@@ -195,13 +194,20 @@ def _action(action: Action, family: Family | None) -> Iterator[str]:  # noqa: C9
         case Reset():
             yield "reject with tcp reset"
         case Refuse():
-            yield "reject with icmpx type port-unreachable"
+            # Not the family-neutral icmpx: nft lists that as plain `reject`, and loads that as something else again.
+            yield f"reject with {_ICMP[_known(family)]} type port-unreachable"
         case Drop():
             yield "drop"
         case Beat(timeout_s):
             yield f"update @{ALIVE} {{ meta nfproto timeout {milliseconds(timeout_s)}ms }}"
         case Count():
             pass
+
+
+def _known(family: Family | None) -> Family:
+    if family is None:
+        raise ValueError("this action needs its family")
+    return family
 
 
 def milliseconds(seconds: float) -> int:

@@ -59,6 +59,7 @@ WARNED: dict[str, tuple[dict[str, object], str]] = {
     "pools not captured": ({"outbound_cidrs": (ip_network("10.0.0.0/8"),)}, "leases lead nowhere"),
     "server of a family left out": ({"families": (Family.IPV4,)}, "nameserver fd00:96::10"),
     "no server": ({"dns_servers": ()}, "no lookup is captured"),
+    "timeout below a second": ({"heartbeat_timeout_s": 0.5}, "--heartbeat-timeout 0.5"),
     "exclusion without inbound": ({"exclude_inbound_ports": ports(22)}, "without --inbound-ports"),
 }
 
