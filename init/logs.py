@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+from meshdns.init.errors import MissingError
 
 
 class _JsonLines(logging.Formatter):
@@ -29,3 +34,20 @@ def set_up(level: str, style: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def line_writer(target: str | None) -> Callable[[str], None] | None:
+    """Return what appends a line to the file `target`, or to standard output for `-`; None for no target."""
+    if target is None:
+        return None
+    try:
+        file = sys.stdout if target == "-" else Path(target).open("a", buffering=1)  # noqa: SIM115 - open as long as we run
+    except OSError as error:
+        raise MissingError(f"cannot write {target}: {error.strerror}") from error
+
+    def write(line: str) -> None:
+        # A full disk costs log lines, never answers.
+        with contextlib.suppress(OSError):
+            print(line, file=file, flush=True)
+
+    return write

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from meshdns.init import defaults
+from meshdns.init.logs import line_writer
+from meshdns.init.relaying import RelayCompanion
+from meshdns.relay.route import Pools
+from meshdns.relay.server import RelaySettings
 from meshdns.resolver.serve.listeners import SocketAddress
 from meshdns.resolver.serve.settings import (
     BeforeLoaded,
@@ -17,6 +21,7 @@ from meshdns.resolver.serve.settings import (
     ServeSettings,
     TableSettings,
 )
+from meshdns.resolver.table import pools as lease_pools
 
 
 def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
@@ -24,7 +29,6 @@ def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
     return ServeSettings(
         version=importlib.metadata.version("meshdns"),
         listen=options["listen"] or _loopback(defaults.DNS_PORT),
-        listen_optional=not options["listen"],
         table=_table_settings(options),
         forward=ForwardSettings(
             resolv_conf=options["resolv_conf"],
@@ -52,8 +56,7 @@ def _table_settings(options: Mapping[str, Any]) -> TableSettings:
         state=options["state"],
         auto_allocate=options["auto_allocate"],
         answer_endpoints=options["answer_endpoints"],
-        pool4=options["pool4"],
-        pool6=options["pool6"],
+        pools=lease_pools.Pools(options["pool4"], options["pool6"]),
         forward_other_types=options["other_types"] == "forward",
         ttl_s=options["ttl"],
         negative_ttl_s=options["negative_ttl"],
@@ -63,3 +66,18 @@ def _table_settings(options: Mapping[str, Any]) -> TableSettings:
 
 def _loopback(port: int) -> tuple[SocketAddress, ...]:
     return (SocketAddress(ip_address("127.0.0.1"), port), SocketAddress(ip_address("::1"), port))
+
+
+def companions(settings: ServeSettings, options: Mapping[str, Any]) -> tuple[RelayCompanion, ...]:
+    """Return what is to run beside the resolver: the relay, unless --no-relay says otherwise."""
+    if not options["relay"]:
+        return ()
+    pools = settings.table.pools
+    relay = RelaySettings(listen=options["relay_listen"] or _loopback(defaults.RELAY_PORT), version=settings.version)
+    companion = RelayCompanion(
+        relay,
+        Pools(pools.v4, pools.v6),
+        refuse_undeclared_ports=options["undeclared_ports"] == "refuse",
+        log=line_writer(options["access_log"]),
+    )
+    return (companion,)

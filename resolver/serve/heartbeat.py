@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -36,7 +36,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        listeners: list[tuple[IPv4Address | IPv6Address, int]],
+        listeners: Sequence[tuple[IPv4Address | IPv6Address, int]],
         interval_s: float,
         may_beat: Callable[[], bool],
     ) -> None:

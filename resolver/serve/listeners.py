@@ -14,11 +14,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from meshdns.resolver.errors import PreflightError
-
-RECEIVE_BUFFER_BYTES: Final = 1 << 20
-"""The default holds 193 small queries; a burst of 256 lost 63 of them, each a wait of 5 s in a stub (NSD asks for 1 MiB)."""
+from meshdns.resolver.serve.datagram import RECEIVE_BUFFER_BYTES
 
 TCP_BACKLOG: Final = 128
+IPV6_LOOPBACK: Final = IPv6Address("::1")
 FIRST_PASSED_FD: Final = 3
 """sd_listen_fds(3): passed descriptors start here."""
 
@@ -50,7 +49,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The listeners that could be had, and a warning for each address that this machine does not have."""
+    """The listeners that could be had, and a warning where ::1 could not."""
 
     listeners: tuple[Listener, ...]
     warnings: tuple[str, ...]
@@ -59,8 +58,8 @@ class Opened:
 def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int, str, int], int]) -> Opened:
     """Open every address, taking `passed` descriptors (see `passed_descriptors`) where they fit.
 
-    An address that does not exist here, such as ::1 without IPv6, is a warning as long as another one can be had. Raises
-    PreflightError for a port in use or one that needs a privilege.
+    A missing ::1, on a machine without IPv6, is a warning as long as another address can be had. Raises PreflightError
+    for an address that does not exist, a port in use, or one that needs a privilege.
     """
     listeners: list[Listener] = []
     warnings: list[str] = []
@@ -68,18 +67,18 @@ def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int
         try:
             listeners.append(_open(at, passed))
         except OSError as error:
-            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+            if at.address != IPV6_LOOPBACK or error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                 for listener in listeners:
                     listener.close()
                 raise PreflightError(_refusal(at, error)) from error
-            warnings.append(f"cannot listen on {at}: this machine does not have the address")
+            warnings.append(f"cannot listen on {at}: this machine has no IPv6")
     if not listeners:
         raise PreflightError("; ".join(warnings))
     return Opened(tuple(listeners), tuple(warnings))
 
 
 def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, int], int]:
-    """Return the descriptors that systemd passed to this process, by socket type, address and port (sd_listen_fds(3))."""
+    """Return the descriptors that systemd passed to us, by socket type, address and port (sd_listen_fds(3))."""
     if environment.get("LISTEN_PID") != str(os.getpid()) or not environment.get("LISTEN_FDS", "").isdigit():
         return {}
     passed = {}

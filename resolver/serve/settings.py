@@ -1,14 +1,14 @@
-"""What `resolver run` can be told, as one value that is checked when it is built."""
+"""What `resolver run` can be told, as one value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from meshdns.resolver.errors import SettingsError
 from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.table.candidates import Scope
+from meshdns.resolver.table.pools import Pools
 
 
 class BeforeLoaded(StrEnum):
@@ -38,20 +38,26 @@ class TableSettings:
     state: Path | None
     auto_allocate: bool
     answer_endpoints: bool
-    pool4: IPv4Network
-    pool6: IPv6Network
+    pools: Pools
     forward_other_types: bool
     ttl_s: int
     negative_ttl_s: int
     probe_suffix: str
 
-    def __post_init__(self) -> None:
-        """Refuse an IPv6 pool that cannot mirror the IPv4 pool address by address."""
-        if self.pool6.num_addresses < self.pool4.num_addresses:
-            raise SettingsError(
-                f"cannot use pool {self.pool6} beside {self.pool4}: it is smaller: "
-                f"give a --pool6 of at most /{128 - (32 - self.pool4.prefixlen)}"
-            )
+    def scope(self, search: tuple[str, ...], generation: int) -> Scope:
+        """Return what a table is built for."""
+        return Scope(
+            namespace=self.namespace,
+            cluster_domain=self.cluster_domain,
+            search=search,
+            pools=(self.pools.v4, self.pools.v6),
+            ttl_s=self.ttl_s,
+            negative_ttl_s=self.negative_ttl_s,
+            probe_suffix=self.probe_suffix,
+            generation=generation,
+            answer_endpoints=self.answer_endpoints,
+            forward_other_types=self.forward_other_types,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,6 @@ class ServeSettings:
 
     version: str
     listen: tuple[SocketAddress, ...]
-    listen_optional: bool
     table: TableSettings
     forward: ForwardSettings
     before_loaded: BeforeLoaded

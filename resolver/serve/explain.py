@@ -1,0 +1,92 @@
+"""Why a name answers as it does, as plain values for JSON: ours or not, by which object, beaten by whom, leased what.
+
+Reads the table and forwarding as they are; sends nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Final
+
+from meshdns.resolver.table.live import Match, Table
+from meshdns.resolver.table.names import label_starts, to_key, to_text
+from meshdns.resolver.table.row import Row
+
+NEAREST: Final = 3
+
+Explanation = dict[str, Any]
+
+
+def explain_name(table: Table, text: str) -> Explanation:
+    """Say what a name is to this table; `ours` tells whether it is answered from it."""
+    key = to_key(text.lower())
+    if key is None:
+        return {"name": text, "ours": False, "reason": "it is not a well-formed name"}
+    labels = label_starts(key)
+    match = table.find(key, labels)
+    if match is not None:
+        return {"name": text, "ours": True, **_found(key, match), **explain_row(match.name.row)}
+    zone = table.reverse_zone(key, labels)
+    if zone is not None:
+        return {"name": text, "ours": True, "reason": f"it lies in the reverse zone of a pool, {to_text(key[zone:])}"}
+    for row in table.rows:
+        if row.unanswered and row.key == key:
+            return {"name": text, "ours": False, "reason": row.unanswered, **explain_row(row)}
+    return {"name": text, "ours": False, "reason": "no entry has this host", "nearest": _nearest(table, text)}
+
+
+def explain_address(table: Table, address: IPv4Address | IPv6Address) -> Explanation:
+    """Say which host an address stands for."""
+    name = table.addresses.get(address.packed)
+    if name is None:
+        return {"address": str(address), "ours": False, "reason": "no host has this address"}
+    leased = name.row.lease is not None and address.packed in name.row.lease
+    return {"address": str(address), "ours": True, "leased": leased, **explain_row(name.row)}
+
+
+def explain_row(row: Row) -> Explanation:
+    """Say everything about one host."""
+    return {
+        "host": row.host,
+        "namespace": row.namespace,
+        "addresses": addresses_of(row),
+        "lease": [str(ip_address(packed)) for packed in row.lease or ()],
+        "external_name": to_text(row.cname) if row.cname else None,
+        "aliases": [to_text(alias) for alias in row.aliases],
+        "ttl": row.ttl_s,
+        "from": [
+            {
+                "object": f"{part.source.kind} {part.source.namespace}/{part.source.name}",
+                "at": f"{part.source.file}:{part.source.line}",
+                "resolution": part.resolution,
+                "ports": [{"number": port.number, "name": port.name, "protocol": port.protocol} for port in part.ports],
+                "endpoints": [endpoint.address for endpoint in part.endpoints],
+            }
+            for part in row.parts
+        ],
+        "beaten": [{"object": str(beaten.source), "rule": beaten.rule} for beaten in row.beaten],
+        "notes": list(row.notes),
+    }
+
+
+def addresses_of(row: Row) -> list[str]:
+    """List a host's own addresses and then its leased ones, in the order they are answered in."""
+    found = [*_rdata(row.a, 4), *_rdata(row.aaaa, 16), *_rdata(row.lease_a, 4), *_rdata(row.lease_aaaa, 16)]
+    return [str(ip_address(packed)) for packed in dict.fromkeys(found)]
+
+
+def _rdata(records: bytes, size: int) -> list[bytes]:
+    """Cut ready records (a pointer, ten fixed bytes, an address) down to their addresses."""
+    return [records[at + 12 : at + 12 + size] for at in range(0, len(records), 12 + size)]
+
+
+def _found(key: bytes, match: Match) -> Explanation:
+    asked_under = to_text(key[match.stem :]) if match.stem < len(key) - 1 else ""
+    how = "wildcard" if match.wildcard else "exact"
+    return {"match": how, **({"search_suffix": asked_under} if asked_under else {})}
+
+
+def _nearest(table: Table, text: str) -> list[str]:
+    hosts = [row.host for row in table.rows]
+    return difflib.get_close_matches(text.lower().removesuffix("."), hosts, n=NEAREST)

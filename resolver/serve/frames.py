@@ -1,0 +1,82 @@
+"""What the serving process and its loading child say to each other, and how: pickles behind their length.
+
+Both ends are the same program and nobody else holds the pipe. Nothing here may import YAML or dnslib: the serving
+process does without them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from meshdns.resolver.serve.settings import TableSettings
+from meshdns.resolver.source.problem import Problem
+from meshdns.resolver.table.row import Common
+
+ROWS_PER_FRAME: Final = 500
+"""One frame is taken over in one turn of the serving loop."""
+
+LENGTH: Final = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a child is to build. `memo` is what the last child left behind; nobody else reads it."""
+
+    settings: TableSettings
+    search: tuple[str, ...]
+    generation: int
+    memo: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How the hosts of a new table differ from those of the last one."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a load came to, besides the rows. Counts of leases are of pairs; `ignored` of documents by their kind."""
+
+    common: Common
+    problems: tuple[Problem, ...]
+    reports: tuple[str, ...]
+    changes: Changes
+    entries: int
+    used: int
+    free: int
+    resting: int
+
+
+class Writer(Protocol):
+    """The pipe's end to write to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
+
+
+def write(stream: Writer, value: Any) -> None:  # noqa: ANN401 - a Request, a Summary, rows, or a memo
+    """Write one frame."""
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    stream.write(LENGTH.pack(len(data)) + data)
+
+
+class Reader(Protocol):
+    """The pipe's end to read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to `size` bytes; fewer only at the end."""
+
+
+def read(stream: Reader) -> Any:  # noqa: ANN401 - see `write`
+    """Read one frame; EOFError when the other side is gone."""
+    prefix = stream.read(LENGTH.size)
+    if len(prefix) < LENGTH.size:
+        raise EOFError
+    return pickle.loads(stream.read(LENGTH.unpack(prefix)[0]))  # noqa: S301 - nobody else holds the pipe

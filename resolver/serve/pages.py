@@ -1,0 +1,104 @@
+"""What the admin port's paths answer. How they are reached stands in `admin`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import http
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from meshdns.resolver.query.answer import Drop, decide
+from meshdns.resolver.query.wire import STREAM_MOST_BYTES
+from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces
+from meshdns.resolver.serve.explain import addresses_of, explain_address, explain_name, explain_row
+from meshdns.resolver.serve.metrics import exposition, metrics
+
+if TYPE_CHECKING:
+    from meshdns.resolver.serve.run import Resolver
+
+DNS_MESSAGE = "application/dns-message"
+"""RFC 8484, section 6."""
+
+
+def handlers(resolver: Resolver) -> Mapping[str, Handler]:
+    """Return the handler of each path."""
+    pages = _Pages(resolver)
+    return {
+        "/metrics": pages.metrics,
+        "/healthz": pages.healthz,
+        "/readyz": pages.readyz,
+        "/table": pages.table,
+        "/explain": pages.explain,
+        "/query": pages.query,
+    }
+
+
+class _Pages:
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def metrics(self, _parameters: Mapping[str, str]) -> Response:
+        """Prometheus's text format."""
+        return Response(exposition(metrics(self._resolver)), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def healthz(self, _parameters: Mapping[str, str]) -> Response:
+        """Answer at all, for this loop is the one that answers queries."""
+        return Response(b"ok\n")
+
+    async def readyz(self, _parameters: Mapping[str, str]) -> Response:
+        """200, or 503 and what is missing, a line each."""
+        missing = self._resolver.missing()
+        if not missing:
+            return Response(b"ready\n")
+        return Response("".join(f"{what}\n" for what in missing).encode(), http.HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def table(self, _parameters: Mapping[str, str]) -> Response:
+        """Every host, as a JSON array."""
+        return Response(in_pieces(self._rows()), content_type="application/json")
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for row in self._resolver.table.rows:
+            yield {**explain_row(row), "unanswered": row.unanswered or None, "addresses": addresses_of(row)}
+
+    async def explain(self, parameters: Mapping[str, str]) -> Response:
+        """Why `name` answers as it does, or which host `address` (and `port`) stands for."""
+        if "address" in parameters:
+            try:
+                address = ip_address(parameters["address"])
+            except ValueError:
+                return Response(b"address: not an IP address\n", http.HTTPStatus.BAD_REQUEST)
+            return as_json(explain_address(self._resolver.table, address))
+        if "name" not in parameters:
+            return Response(b"give name=NAME or address=ADDRESS\n", http.HTTPStatus.BAD_REQUEST)
+        return as_json(explain_name(self._resolver.table, parameters["name"]))
+
+    async def query(self, parameters: Mapping[str, str]) -> Response:
+        """Answer the DNS message in `dns` (base64url) as RFC 8484 has it, the way any client is answered."""
+        try:
+            text = parameters.get("dns", "")
+            packet = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return Response(b"dns: not base64url\n", http.HTTPStatus.BAD_REQUEST)
+        reply = await self._answer(packet)
+        if reply is None:
+            return Response(b"dns: not a query\n", http.HTTPStatus.BAD_REQUEST)
+        return Response(reply, content_type=DNS_MESSAGE)
+
+    async def _answer(self, packet: bytes) -> bytes | None:
+        decision = decide(packet, self._resolver.table, defaultdict(int), stream=True)
+        if isinstance(decision, bytes):
+            return decision
+        if isinstance(decision, Drop):
+            return None
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def respond(message: bytes) -> None:
+            if not answered.done():
+                answered.set_result(message)
+
+        self._resolver.forwarder.submit(decision.packet, decision, "admin", STREAM_MOST_BYTES, respond)
+        return decision.complete(packet, await answered)

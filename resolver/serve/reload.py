@@ -1,0 +1,159 @@
+"""Loading anew without a pause: starts the loading child, takes over what it sends, hands on a table; door: processes.
+
+At most 500 rows are taken over in one turn of the loop. A child that fails or hangs changes nothing: the old table
+stays. What a load decides stands in `load`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from meshdns.resolver.serve import frames
+from meshdns.resolver.serve.frames import Request, Summary
+from meshdns.resolver.serve.settings import TableSettings
+from meshdns.resolver.table.live import Assembler, Table
+
+LOAD_S: Final = 120.0
+"""A child that takes longer is ended. Ten thousand entries take about two seconds."""
+
+MAX_FRAME_BYTES: Final = 256 << 20
+
+NAMES_TOLD: Final = 20
+"""How many names of a change are logged one by one."""
+
+logger = logging.getLogger("meshdns.resolver.load")
+
+
+@dataclass(slots=True)
+class LoadCounters:
+    """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its wall-clock time."""
+
+    loads: int = 0
+    failures: int = 0
+    last_s: float = 0.0
+    loaded_at: float = 0.0
+    summary: Summary | None = field(default=None)
+
+
+class LoadError(Exception):
+    """The child did not deliver; the text says why. It never leaves this module."""
+
+
+class Reloader:
+    """Loads when told to, one child at a time; what is triggered meanwhile is done once more afterwards.
+
+    `accept` gets each new table, in the loop, before its memo is kept. `families` says which leases it answers.
+    """
+
+    def __init__(
+        self,
+        settings: TableSettings,
+        accept: Callable[[Table], None],
+        families: Callable[[], tuple[bool, bool]],
+    ) -> None:
+        self.counters = LoadCounters()
+        self._settings = settings
+        self._accept = accept
+        self._families = families
+        self._search: tuple[str, ...] = ()
+        self._generation = 0
+        self._memo = b""
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def trigger(self, search: tuple[str, ...]) -> None:
+        """Load as soon as may be, with these search suffixes."""
+        self._search = search
+        self._again = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._load_while_told())
+
+    async def stop(self) -> None:
+        """End a child that is at work."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _load_while_told(self) -> None:
+        while self._again:
+            self._again = False
+            try:
+                async with asyncio.timeout(LOAD_S):
+                    await self._load()
+            except (LoadError, TimeoutError, OSError) as error:
+                self.counters.failures += 1
+                logger.warning("cannot load the manifests: %s: what was loaded before is served on", error or "no end")
+
+    async def _load(self) -> None:
+        began = time.monotonic()
+        request = Request(self._settings, self._search, self._generation + 1, self._memo)
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshdns.resolver.serve.load"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            summary, table, memo = await self._converse(child, request)
+            if await child.wait() != 0:
+                raise LoadError(f"the loading process left with exit code {child.returncode}")
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        self._generation, self._memo = request.generation, memo
+        self.counters.summary = summary
+        self.counters.loads += 1
+        self.counters.last_s = time.monotonic() - began
+        self.counters.loaded_at = time.time()
+        self._accept(table)
+        _tell(summary, len(table.rows))
+        # What was just built lives long; the collector need not look at it again.
+        gc.freeze()
+
+    async def _converse(self, child: asyncio.subprocess.Process, request: Request) -> tuple[Summary, Table, bytes]:
+        assert child.stdin is not None  # noqa: S101 - both are pipes
+        assert child.stdout is not None  # noqa: S101
+        frames.write(child.stdin, request)
+        child.stdin.close()
+        summary = await _frame(child.stdout)
+        ipv4, ipv6 = self._families()
+        assembler = Assembler(summary.common, ipv4=ipv4, ipv6=ipv6)
+        while not isinstance(frame := await _frame(child.stdout), bytes):
+            assembler.add(frame)
+            await asyncio.sleep(0)
+        return summary, assembler.finish(), frame
+
+
+async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summary, rows, or the memo
+    try:
+        (length,) = frames.LENGTH.unpack(await stream.readexactly(frames.LENGTH.size))
+        if length > MAX_FRAME_BYTES:
+            raise LoadError(f"a frame of {length} bytes")
+        return pickle.loads(await stream.readexactly(length))  # noqa: S301 - our own child's pipe
+    except asyncio.IncompleteReadError as error:
+        raise LoadError("the loading process ended before it was done: see what it wrote above") from error
+
+
+def _tell(summary: Summary, hosts: int) -> None:
+    """Log what a load came to: every problem, and by name what is different for those who ask."""
+    for text in (*summary.reports, *summary.problems):
+        logger.warning("%s", text)
+    changes = summary.changes
+    logger.info(
+        "generation %d: %d hosts from %d objects, %d leases",
+        summary.common.generation, hosts, summary.entries, summary.used,
+    )  # fmt: skip
+    for what, names in (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)):
+        if names:
+            more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
+            logger.info("%s: %s%s", what, ", ".join(names[:NAMES_TOLD]), more)

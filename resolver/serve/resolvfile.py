@@ -1,0 +1,57 @@
+"""The machine's resolv.conf as a file that changes; door: file system. What it means stands in `query.resolvconf`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.query.resolvconf import ResolvConf, parse
+
+MAX_BYTES: Final = 1 << 20
+
+logger = logging.getLogger("meshdns.resolver")
+
+
+class ResolvConfFile:
+    """The file's content, read at once; PreflightError when it cannot be. Nobody else need look at the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file."""
+        self._path = path
+        self._mark: tuple[int, ...] | None = None
+        try:
+            self._mark = self._look()
+            self.content = self._read()
+        except OSError as error:
+            raise PreflightError(
+                f"cannot read {path}: {error.strerror}: give --resolv-conf, or name servers with --upstream"
+            ) from error
+
+    def has_changed(self) -> bool:
+        """Read the file again if it is another one or was written; tell whether it says something else now.
+
+        A file that is gone or cannot be read, as for a moment while it is replaced, leaves things as they are.
+        """
+        try:
+            mark = self._look()
+            if mark == self._mark:
+                return False
+            before, self.content = self.content, self._read()
+        except OSError:
+            return False
+        self._mark = mark
+        return self.content != before
+
+    def _look(self) -> tuple[int, ...]:
+        found = os.stat(self._path)  # noqa: PTH116 - every second, and Path.stat costs twice as much
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _read(self) -> ResolvConf:
+        with self._path.open("rb") as file:
+            content = parse(file.read(MAX_BYTES).decode(errors="replace"))
+        for warning in content.warnings:
+            logger.warning("%s: %s", self._path, warning)
+        return content

@@ -1,0 +1,304 @@
+"""One resolver, from start to end: opens the sockets, joins the parts, follows files and signals, leaves in good order.
+
+What the parts do stands in their own modules; here stands only what makes them one program. door: signals, limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.query.servers import Upstream
+from meshdns.resolver.serve.admin import AdminServer
+from meshdns.resolver.serve.datagram import DatagramListener
+from meshdns.resolver.serve.families import has_global_ipv6
+from meshdns.resolver.serve.heartbeat import Heartbeat
+from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_descriptors
+from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
+from meshdns.resolver.serve.pages import handlers
+from meshdns.resolver.serve.reload import Reloader
+from meshdns.resolver.serve.resolvfile import ResolvConfFile
+from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies, ServeSettings
+from meshdns.resolver.serve.stream import StreamListener
+from meshdns.resolver.serve.systemd import Notifier
+from meshdns.resolver.serve.upstream import Forwarder
+from meshdns.resolver.source.watch import Watcher
+from meshdns.resolver.table.build import common
+from meshdns.resolver.table.live import Table
+
+FAMILIES_EVERY_S: Final = 10.0
+RESOLV_CONF_EVERY_S: Final = 1.0
+DRAIN_S: Final = 25.0
+"""Kubernetes kills 30 s after SIGTERM unless told otherwise."""
+
+SILENT_BEFORE_END_S: Final = 1.0
+"""What the kernel's timers may add to the heartbeat's timeout before the last redirected lookup is in."""
+
+logger = logging.getLogger("meshdns.resolver")
+
+
+class Companion(Protocol):
+    """What runs in the resolver's loop beside it and follows its table: the relay."""
+
+    def start(self, forwarder: Forwarder) -> None:
+        """Open sockets, in the running loop; raises an error with an exit code when that cannot be."""
+
+    def follow(self, table: Table) -> None:
+        """Take over what a new table says."""
+
+    def metrics(self) -> Iterable[Metric | Histogram]:
+        """Say what it counts."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, let what is under way finish, and end after `timeout_s` at the latest."""
+
+
+def serve(settings: ServeSettings, companions: Sequence[Companion] = ()) -> None:
+    """Serve until SIGTERM. Raises PreflightError before anything was answered, SettingsError for contradictions."""
+    _check_uid(settings)
+    _raise_descriptor_limit()
+    asyncio.run(Resolver(settings, companions).run())
+
+
+class Resolver:
+    """The parts of one running resolver, joined."""
+
+    def __init__(self, settings: ServeSettings, companions: Sequence[Companion]) -> None:
+        """Take the settings; nothing is opened before `run`."""
+        self.settings = settings
+        self.companions = companions
+        self.listeners: tuple[Listener, ...] = ()
+        self.datagrams: tuple[DatagramListener, ...] = ()
+        self.streams: tuple[StreamListener, ...] = ()
+        self.forwarder: Forwarder
+        self.heartbeat: Heartbeat | None = None
+        self.reloader = Reloader(settings.table, self._accept, self.families)
+        self.resolv_conf = ResolvConfFile(settings.forward.resolv_conf)
+        self.table = Table(
+            common(settings.table.scope(self._search(), 0)),
+            servfail=settings.before_loaded is BeforeLoaded.SERVFAIL and bool(settings.table.manifests),
+        )
+        self.durations = Durations()
+        self._ipv6 = has_global_ipv6()
+        self._ending = asyncio.Event()
+        self._interrupted = False
+        self._notifier = Notifier()
+        self._told_ready = False
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then leave in good order."""
+        loop = asyncio.get_running_loop()
+        self._open(loop)
+        admin = AdminServer(handlers(self))
+        if self.settings.admin is not None:
+            await admin.start(str(self.settings.admin.address), self.settings.admin.port)
+        watcher = Watcher([str(path) for path in self.settings.table.manifests], self.reload)
+        if self.settings.table.manifests:
+            watcher.start()
+            self.reload()
+        for name, act in (
+            (signal.SIGTERM, self._end),
+            (signal.SIGINT, self._interrupt),
+            (signal.SIGHUP, self.reload),
+            (signal.SIGUSR1, self._flush),
+        ):
+            loop.add_signal_handler(name, act)
+        follower = loop.create_task(self._follow_machine())
+        logger.info("answering on %s", ", ".join(str(listener.at) for listener in self.listeners))
+        self._tell_ready()
+        await self._ending.wait()
+        self._notifier.stopping()
+        await self._leave()
+        watcher.close()
+        follower.cancel()
+        await self.reloader.stop()
+        await admin.stop()
+        self._close()
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    # State, for the admin port and the heartbeat.
+
+    def families(self) -> tuple[bool, bool]:
+        """Say whether leased IPv4 and leased IPv6 addresses are answered."""
+        match self.settings.lease_families:
+            case LeaseFamilies.AUTO:
+                return True, self._ipv6
+            case LeaseFamilies.IPV4:
+                return True, False
+            case LeaseFamilies.IPV6:
+                return False, True
+            case LeaseFamilies.BOTH:
+                return True, True
+
+    def missing(self) -> list[str]:
+        """List what stands between this resolver and being ready; empty when it is."""
+        missing = []
+        if not self.loaded:
+            missing.append("the manifests have not been loaded yet")
+        if not self.forwarder.ready:
+            missing.append("there is no upstream nameserver")
+        if self._ending.is_set():
+            missing.append("it is about to end")
+        return missing
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the first load is done, or there is nothing to load."""
+        return self.reloader.counters.loads > 0 or not self.settings.table.manifests
+
+    def reload(self) -> None:
+        """Read the manifests anew."""
+        self.reloader.trigger(self._search())
+
+    # The life of it.
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        settings = self.settings
+        opened = open_listeners(settings.listen, passed_descriptors(os.environ))
+        for warning in opened.warnings:
+            logger.warning("%s", warning)
+        self.listeners = opened.listeners
+        forward = settings.forward
+        self.forwarder = Forwarder(
+            loop,
+            lambda: self.table,
+            forward.cache_entries,
+            forward.stale_for_s,
+            [(listener.at.address, listener.at.port) for listener in self.listeners],
+        )
+        self.forwarder.observe(self.durations.observe)
+        self._ask_upstreams()
+        self.datagrams = tuple(
+            DatagramListener(listener.udp, self.table, self.forwarder.submit) for listener in self.listeners
+        )
+        self.streams = tuple(
+            StreamListener(listener.tcp, lambda: self.table, self.forwarder.submit) for listener in self.listeners
+        )
+        for companion in self.companions:
+            companion.start(self.forwarder)
+            companion.follow(self.table)
+        for datagram, stream in zip(self.datagrams, self.streams, strict=True):
+            datagram.start(loop)
+            stream.start(loop)
+        self._begin_to_beat()
+
+    def _begin_to_beat(self) -> None:
+        interval_s = self.settings.heartbeat_interval_s
+        if interval_s is None:
+            return
+        beaten = [listener.at for listener in self.listeners if listener.at.address.is_loopback]
+        if not beaten:
+            logger.warning("no heartbeat: no listener is on a loopback address, so no rule sends anything here")
+        self.heartbeat = Heartbeat(beaten, interval_s, self._may_beat)
+        self.heartbeat.start()
+
+    def _may_beat(self) -> bool:
+        may_answer = self.loaded or self.settings.before_loaded is BeforeLoaded.FORWARD
+        return may_answer and self.forwarder.ready
+
+    def _accept(self, table: Table) -> None:
+        """Answer from a new table from now on."""
+        for companion in self.companions:
+            companion.follow(table)
+        self.table = table
+        for datagram in self.datagrams:
+            datagram.table = table
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Say once that everything is there, as soon as it is."""
+        if not self._told_ready and not self.missing():
+            self._told_ready = True
+            logger.info("ready")
+            self._notifier.ready()
+
+    async def _follow_machine(self) -> None:
+        """Notice what changes on the machine: resolv.conf, and whether it speaks IPv6."""
+        loop = asyncio.get_running_loop()
+        families_at = loop.time() + FAMILIES_EVERY_S
+        while True:
+            await asyncio.sleep(RESOLV_CONF_EVERY_S)
+            search = self._search()
+            if self.resolv_conf.has_changed():
+                logger.info("%s has changed", self.settings.forward.resolv_conf)
+                self._ask_upstreams()
+                self._tell_ready()
+                if self._search() != search:
+                    self.reload()
+            if loop.time() >= families_at:
+                families_at += FAMILIES_EVERY_S
+                self._look_for_ipv6()
+
+    def _look_for_ipv6(self) -> None:
+        before = self.families()
+        self._ipv6 = has_global_ipv6()
+        if self.families() != before:
+            ipv4, ipv6 = self.families()
+            self.table.answer_leases(ipv4=ipv4, ipv6=ipv6)
+
+    def _ask_upstreams(self) -> None:
+        forward = self.settings.forward
+        wanted = [Upstream(*server) for server in forward.upstreams] or [
+            Upstream(server.address, interface=server.zone) for server in self.resolv_conf.content.nameservers
+        ]
+        zones: dict[str, list[Upstream]] = {}
+        for suffix, server in forward.zones:
+            zones.setdefault(suffix, []).append(Upstream(*server))
+        for refused in self.forwarder.replace_upstreams(wanted, zones):
+            logger.warning("cannot ask %s: it is this resolver itself", refused)
+
+    def _search(self) -> tuple[str, ...]:
+        chosen = self.settings.table.search
+        return self.resolv_conf.content.search if chosen is None else chosen
+
+    def _flush(self) -> None:
+        self.forwarder.flush()
+        logger.info("the cache is empty")
+
+    def _end(self) -> None:
+        self._ending.set()
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._ending.set()
+
+    async def _leave(self) -> None:
+        """Stop beating, answer until nothing is redirected here any more, let connections finish."""
+        if self._interrupted:
+            return
+        logger.info("ending: connections have up to %.0f s to finish", DRAIN_S)
+        answer_s = 0.0
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+            answer_s = self.settings.heartbeat_timeout_s + SILENT_BEFORE_END_S
+        drains = [companion.drain(DRAIN_S) for companion in self.companions]
+        await asyncio.gather(asyncio.sleep(answer_s), *drains)
+
+    def _close(self) -> None:
+        for datagram, stream in zip(self.datagrams, self.streams, strict=True):
+            datagram.stop()
+            stream.stop()
+        self.forwarder.close()
+        for listener in self.listeners:
+            listener.close()
+
+
+def _check_uid(settings: ServeSettings) -> None:
+    if settings.heartbeat_interval_s is not None and os.getuid() != settings.proxy_uid:
+        raise PreflightError(
+            f"cannot send a heartbeat as uid {os.getuid()}: the rules let only uid {settings.proxy_uid} through: "
+            f"run as that uid, give the --proxy-uid that capture was installed with, or --no-heartbeat"
+        )
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
