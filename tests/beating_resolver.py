@@ -1,4 +1,4 @@
-"""A stand-in for the resolver, run as a program of its own so that it can be stopped and killed.
+"""A stand-in for the resolver, run as a program of its own so that it can be stopped and killed: root gives the uid.
 
 Answers whatever comes by UDP or TCP to 127.0.0.1 and ::1, port 15053, with `resolver`; sends its heartbeat twice a
 second. It beats from the same loop that answers, so a process that hangs does neither.
@@ -6,6 +6,7 @@ second. It beats from the same loop that answers, so a process that hangs does n
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import sys
@@ -17,6 +18,10 @@ BEAT_EVERY_S = 0.5
 
 def main() -> None:
     """Serve until killed; writes one line when everything is open."""
+    # Here and not by whoever starts us: the interpreter may lie where only root can read it.
+    os.setgroups([])
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
     selector = selectors.DefaultSelector()
     beats = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from namespaces import Namespace, namespace, veth
 
-from meshdns.capture.apply.install import install, new_record
+from meshdns.capture.apply.install import install, new_record, uninstall
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.ruleset import Protocol
@@ -127,6 +127,10 @@ class World:
         backend = NftBackend()
         self.dns_port = wanted.dns_port
         return self.pod.call(lambda: install(backend, new_record(wanted, backend, "0", 0)))
+
+    def uninstall(self) -> bool:
+        """Remove what is installed in the pod."""
+        return self.pod.call(lambda: uninstall(NftBackend()))
 
     def held(self) -> Observed:
         """Return what the pod's kernel holds of ours."""

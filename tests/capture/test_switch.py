@@ -1,0 +1,157 @@
+"""The dead-man's switch: names resolve without us soon after the resolver's end, and with us again when it is back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from capturing import APP, LISTED, PROXY, Probe, World, spec, world
+
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import Fate
+from meshdns.capture.policy.spec import Family, OnResolverDown
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the proxy's own user")
+
+RESOLVER = Path(__file__).parents[1] / "beating_resolver.py"
+TIMEOUT_S = 1.0
+GRACE_S = 0.5
+SPEC = spec(heartbeat_timeout_s=TIMEOUT_S)
+LOOKUP = Probe("lookup", LISTED[0], 53, Protocol.UDP, APP)
+LOOKUPS = [
+    Probe(f"{protocol.value} {address}", address, 53, protocol, APP)
+    for protocol in (Protocol.UDP, Protocol.TCP)
+    for address in LISTED
+]
+
+
+@pytest.fixture
+def there() -> Iterator[World]:
+    with world(resolver=False) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _resolver(there: World, uid: int = PROXY) -> Iterator[Popen[bytes]]:
+    with there.pod.running(sys.executable, str(RESOLVER), str(uid)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        _wait_for(there, frozenset(Family) if uid == PROXY else frozenset())
+        yield process
+
+
+def _wait_for(there: World, alive: frozenset[Family]) -> None:
+    deadline = time.monotonic() + 5
+    while there.held().alive != alive:
+        assert time.monotonic() < deadline, f"alive: {there.held().alive}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_no_lookup_fails_that_is_sent_after_the_timeout(there: World, end: signal.Signals) -> None:
+    """Killed or stopped: from the timeout plus 0.5 s on, every lookup is answered by the nameserver it was sent to."""
+    there.install(SPEC)
+    with _resolver(there) as process:
+        process.send_signal(end)
+        ended = time.monotonic()
+        late, sockets = [], []
+        with contextlib.ExitStack() as stack:
+            while (now := time.monotonic()) < ended + TIMEOUT_S + GRACE_S + 1:
+                client = stack.enter_context(there.pod.socket(socket.AF_INET, socket.SOCK_DGRAM, uid=APP))
+                client.sendto(b"who?", (LISTED[0], 53))
+                sockets.append((now - ended, client))
+                time.sleep(0.05)
+            for sent_after_s, client in sockets:
+                if sent_after_s > TIMEOUT_S + GRACE_S:
+                    late.append(client.recv(64))
+        assert len(late) > 10
+        assert set(late) == {b"direct"}
+
+
+def test_capture_is_back_when_the_resolver_is(there: World) -> None:
+    """After SIGCONT lookups are captured again, also those of a socket that has been open all the time."""
+    there.install(SPEC)
+    with there.pod.socket(socket.AF_INET, socket.SOCK_DGRAM, uid=APP) as client, _resolver(there) as process:
+        assert _ask(client) == b"resolver"
+        process.send_signal(signal.SIGSTOP)
+        _wait_for(there, frozenset())
+        assert _ask(client) == b"direct"
+        process.send_signal(signal.SIGCONT)
+        _wait_for(there, frozenset(Family))
+        assert _ask(client) == b"resolver"
+
+
+def _ask(client: socket.socket) -> bytes:
+    client.sendto(b"who?", (LISTED[0], 53))
+    return client.recv(64)
+
+
+def test_before_the_first_heartbeat_nothing_is_captured(there: World) -> None:
+    """Installed before the resolver has ever run, the rules are in nobody's way."""
+    there.install(SPEC)
+    assert [there.send(probe) for probe in LOOKUPS] == [(Fate.DIRECT, None)] * len(LOOKUPS)
+
+
+def test_closed_refuses_before_the_first_heartbeat(there: World) -> None:
+    """With `closed` captured lookups fail at once, by UDP and TCP, while there is no resolver."""
+    there.install(spec(on_resolver_down=OnResolverDown.CLOSED))
+    started = time.monotonic()
+    assert [there.send(probe) for probe in LOOKUPS] == [(Fate.REJECT, None)] * len(LOOKUPS)
+    assert time.monotonic() - started < 1  # no packet was silently lost: each of those costs its timeout
+
+
+def test_only_the_proxys_user_keeps_it_alive(there: World) -> None:
+    """The same datagrams from anybody else, root included, open nothing."""
+    there.install(SPEC)
+    for uid in (0, APP):
+        there.beat(uid)
+    assert there.held().alive == frozenset()
+    assert there.send(LOOKUP) == (Fate.DIRECT, None)
+    there.beat(PROXY)
+    assert there.held().alive == frozenset(Family)
+
+
+def test_a_firewall_that_closes_the_way_in_closes_the_switch(there: World) -> None:
+    """A heartbeat counts only when it got through every filter: a resolver that cannot be reached is out of the way."""
+    there.install(SPEC)
+    with _resolver(there):
+        closed = "table inet f { chain i { type filter hook input priority 10; iifname lo udp dport 15053 drop\n }\n }"
+        there.pod.run("nft", "-f", "-", stdin=closed)
+        _wait_for(there, frozenset())
+        assert there.send(LOOKUP) == (Fate.DIRECT, None)
+
+
+def test_each_family_has_a_switch_of_its_own(there: World) -> None:
+    """A heartbeat over IPv6 alone captures IPv6 lookups and leaves IPv4 alone."""
+    there.install(SPEC)
+    with there.pod.socket(socket.AF_INET6, socket.SOCK_DGRAM, uid=PROXY) as sender:
+        sender.sendto(b"", ("::1", 15053))
+    assert there.held().alive == {Family.IPV6}
+    assert there.send(LOOKUP) == (Fate.DIRECT, None)
+
+
+def test_a_flow_from_before_is_captured_and_released(there: World) -> None:
+    """A UDP socket in use since before install meets the resolver with its next packet, and is free after uninstall."""
+    with there.pod.socket(socket.AF_INET, socket.SOCK_DGRAM, uid=APP) as client:
+        assert _ask(client) == b"direct"
+        there.install(SPEC)
+        with _resolver(there):
+            assert _ask(client) == b"resolver"
+            there.uninstall()
+            assert _ask(client) == b"direct"
+
+
+def test_a_resolver_of_another_user_captures_nothing(there: World) -> None:
+    """A resolver that runs as the wrong user beats in vain: its lookups would be captured again and again."""
+    there.install(SPEC)
+    with _resolver(there, uid=APP):
+        time.sleep(0.7)
+        assert there.send(LOOKUP) == (Fate.DIRECT, None)
