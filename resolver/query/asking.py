@@ -14,12 +14,11 @@ from meshdns.resolver.query.servers import Server
 
 
 class Client(NamedTuple):
-    """A query that waits: the client's packet, what is forwarded for it, who holds the place and takes the reply.
+    """A query that waits: what is forwarded, who holds the place, and what takes the reply to what was forwarded.
 
     `real`: our own table must not be looked at, whatever the name leads to.
     """
 
-    packet: bytes
     forward: Forward
     who: Hashable
     respond: Respond

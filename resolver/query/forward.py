@@ -311,7 +311,7 @@ class Forwarding:
         return clients
 
     def _told(self, client: Client, message: bytes, source: Source, rcode: int, server: str, now: float) -> bytes:
-        """Count a reply; return it as the client that asked gets it."""
+        """Count a reply and return it."""
         forward = client.forward
         stream = forward.limit == STREAM_MOST_BYTES
         qtype = forward.query.qtype
@@ -320,7 +320,7 @@ class Forwarding:
         replies[kind] = replies.get(kind, 0) + 1
         if self.observe is not None:
             self.observe(Outcome(forward.query, stream, source, rcode, now - client.asked_s, server))
-        return forward.complete(client.packet, message)
+        return message
 
 
 def _asking(attempt: Try) -> Asking:

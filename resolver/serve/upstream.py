@@ -98,10 +98,14 @@ class Forwarder:
     def submit(
         self, packet: bytes, forward: Forward, client: Hashable, limit: int, respond: Callable[[bytes], None]
     ) -> None:
-        """Forward a query of `client`; `respond` gets the finished reply, at most `limit` bytes, once."""
-        if limit != forward.limit:
-            forward = forward._replace(limit=limit)
-        asked = Client(packet, forward, client, respond, self._loop.time())
+        """Ask `packet`, which `forward` describes, for `client`.
+
+        `respond` gets the finished reply to it once, at most `limit` bytes; where it is only a part of what the client
+        gets (`forward.chase`), it is whole, and cut by `forward.complete`.
+        """
+        if limit != forward.limit or packet is not forward.packet:
+            forward = forward._replace(packet=packet, limit=limit)
+        asked = Client(forward, client, respond, self._loop.time())
         server = self._server_behind(client)
         outcome = self._forwarding.submit(asked) if server is None else self._forwarding.came_back(asked, server)
         if isinstance(outcome, bytes):
@@ -125,7 +129,6 @@ class Forwarder:
             raise LookupFailedError(f"cannot resolve {name!r}: it is not a name")
         answered: asyncio.Future[bytes] = self._loop.create_future()
         client = Client(
-            packet,
             Forward(packet, query, STREAM_MOST_BYTES, whole=False),
             "relay",
             lambda message: None if answered.done() else answered.set_result(message),
@@ -169,6 +172,9 @@ class Forwarder:
             by_zone = self._forwarding.servers.zones
         else:
             by_zone = {key: made(wanted) for name, wanted in zones.items() if (key := to_key(name)) is not None}
+        before = self._forwarding.servers
+        if (before.default, before.zones) == (default, by_zone):
+            return tuple(refused)
         self._forwarding.replace(Servers(default, by_zone))
         current = set(self._forwarding.servers)
         for server in [server for server in self._ports if server not in current]:

@@ -135,7 +135,7 @@ def made_client(world: World, packet: bytes, who: str, *, stream: bool = False) 
     else:
         assert isinstance(query, Query)
         forward = Forward(packet, query, 65535 if stream else udp_limit(query.edns), whole=query.qclass != 1)
-    return Client(packet, forward, who, world.respond(who), world.now)
+    return Client(forward, who, world.respond(who), world.now)
 
 
 def is_asked(world: World, server: str, name: str, qtype: str, how: str) -> None:
