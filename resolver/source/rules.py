@@ -98,7 +98,6 @@ EXPORT_NOBODY_AND_MORE: Final = Rule("SE050", "export-nobody-and-more", _E, "kee
 
 TOO_MANY_HOSTS: Final = Rule("SE101", "too-many-hosts", _E, "split the entry")
 TOO_MANY_ADDRESSES: Final = Rule("SE102", "too-many-addresses", _E, "split the entry")
-ADDRESS_LENGTH: Final = Rule("SE103", "address-length", _E, "an address has at most 64 characters")
 TOO_MANY_PORTS: Final = Rule("SE104", "too-many-ports", _E, "split the entry")
 PORT_TEXT_LENGTH: Final = Rule("SE105", "port-text-length", _E, "shorten it to 256 characters")
 TOO_MANY_ENDPOINTS: Final = Rule("SE106", "too-many-endpoints", _E, "split the entry, or use WorkloadEntry objects")

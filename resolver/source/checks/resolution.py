@@ -41,7 +41,7 @@ def _check_none(entry: ServiceEntry, spec: Fields, report: Report) -> None:
 def _check_dns(entry: ServiceEntry, spec: Fields, report: Report) -> None:
     if not entry.endpoints:
         for index, host in enumerate(spec.get("hosts") or ()):
-            if isinstance(host, str) and not syntax.is_domain(host):
+            if isinstance(host, str) and not syntax.is_domain(host) and syntax.is_wildcard_domain(host):
                 reason = f"{str(host)[:64]!r} cannot be resolved: {entry.resolution} without endpoints needs full names"
                 report.add(rules.DNS_HOST_WILDCARD, ("spec", "hosts", index), reason)
     if entry.resolution is Resolution.DNS_ROUND_ROBIN and len(entry.endpoints) > 1:
