@@ -14,8 +14,9 @@ from typing import Final
 from meshdns.relay.counters import RelayCounters
 from meshdns.relay.readiness import Readiness
 
-PAUSE_S: Final = 0.1
-"""How long nobody is accepted when descriptors are short."""
+PAUSE_S: Final = 0.2
+"""How long nobody is accepted when descriptors are short: longer than it takes `dial` to try again, so that clients who
+were accepted already get the next ones."""
 
 
 class Acceptor:
@@ -60,10 +61,12 @@ class Acceptor:
         return bool(self._waiting)
 
     def pause(self) -> None:
-        """Accept nobody for a moment."""
+        """Accept nobody for a moment, from now on."""
         if self._paused is None:
             self._counters.accept_pauses += 1
-            self._paused = self._loop.call_later(PAUSE_S, self._resume)
+        else:
+            self._paused.cancel()
+        self._paused = self._loop.call_later(PAUSE_S, self._resume)
 
     def room_again(self) -> None:
         """Look at the backlog again if somebody may be waiting there."""

@@ -26,6 +26,9 @@ HELD_BYTES: Final = 64 * 1024
 TRICKLE_BYTES: Final = 16 * 1024
 """A direction whose pipe gets less than this at once is copied again."""
 
+ROUNDS: Final = 4
+"""How many times HELD_BYTES a step may move while the sink accepts everything at once."""
+
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _NO_SPLICE: Final = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
@@ -100,7 +103,7 @@ class Direction:
         self.moved = 0
 
     def step(self) -> bool:
-        """Pass on what is held, else take and pass on at most HELD_BYTES; True while more can be done at once."""
+        """Pass on what is held, else take and pass on a bounded amount; True while more can be done at once."""
         if self.failure:
             return False
         if self.held:
@@ -167,28 +170,33 @@ class Direction:
             self._rest = data[count:]
 
     def _take_by_pipe(self) -> None:
-        pipe = self._pipe = self._pipes.borrow()
+        pipe = self._pipes.borrow()
         if pipe is None:
             self._take_by_copy()
             return
+        self._pipe = pipe
+        for _ in range(ROUNDS):
+            self._splice_in(pipe)
+            if not self.held:
+                break
+            self._splice_out(pipe)
+            if self.held:
+                return
+        self._return_pipe()
+
+    def _splice_in(self, pipe: Pipe) -> None:
         try:
-            count = os.splice(self._source.fileno(), pipe.write, HELD_BYTES, flags=_SPLICE_FLAGS)
+            self.held = os.splice(self._source.fileno(), pipe.write, HELD_BYTES, flags=_SPLICE_FLAGS)
+        except BlockingIOError:
+            self.can_read = False
         except OSError as error:
-            self._return_pipe()
-            if isinstance(error, BlockingIOError):
-                self.can_read = False
-            elif error.errno in _NO_SPLICE:
+            if error.errno in _NO_SPLICE:
                 self._pipes.give_up()
             else:
                 self.failure = self._source_failure
-            return
-        self._bulk = count >= TRICKLE_BYTES
-        self.held = count
-        if count == 0:
-            self._return_pipe()
-            self.ended = True
-            return
-        self._splice_out(pipe)
+        else:
+            self._bulk = self.held >= TRICKLE_BYTES
+            self.ended = self.held == 0
 
     def _splice_out(self, pipe: Pipe) -> None:
         try:
@@ -201,12 +209,12 @@ class Direction:
             return
         self.moved += count
         self.held -= count
-        if not self.held:
-            self._return_pipe()
 
     def _pass_on_held(self) -> None:
         if self._pipe is not None:
             self._splice_out(self._pipe)
+            if not self.held:
+                self._return_pipe()
         elif self._rest is not None:
             self._send(self._rest)
 

@@ -71,10 +71,11 @@ class _Known:
 class Names:
     """The names of all endpoints that connections have asked for."""
 
-    __slots__ = ("_asking", "_known", "_resolve")
+    __slots__ = ("_asking", "_clock", "_known", "_resolve")
 
-    def __init__(self, resolve: Resolve) -> None:
+    def __init__(self, resolve: Resolve, clock: Callable[[], float] = monotonic) -> None:
         self._resolve = resolve
+        self._clock = clock
         self._known: dict[tuple[str, Family], _Known] = {}
         self._asking: dict[tuple[str, Family], asyncio.Task[None]] = {}
 
@@ -85,7 +86,7 @@ class Names:
 
     def fresh(self, name: str) -> Addresses | None:
         """Give what is known if nothing of it is to be asked again; None when `ask` is to be awaited."""
-        now = monotonic()
+        now = self._clock()
         for family in _FAMILIES:
             known = self._known.get((name, family))
             if known is None or known.ask_at <= now:
@@ -113,7 +114,7 @@ class Names:
 
     def _is_due(self, name: str, family: Family) -> bool:
         known = self._known.get((name, family))
-        return known is None or known.ask_at <= monotonic()
+        return known is None or known.ask_at <= self._clock()
 
     def _task(self, name: str, family: Family) -> asyncio.Task[None]:
         """Ask once for all connections that wait for it; a task of its own, for a connection may give up."""
@@ -131,10 +132,10 @@ class Names:
         try:
             resolved = await self._resolve(name, family)
         except Exception:  # noqa: BLE001 - whatever it is, connections go on with the last good addresses
-            known.ask_at = monotonic() + RETRY_S
+            known.ask_at = self._clock() + RETRY_S
         else:
             known.addresses = resolved.addresses
-            known.ask_at = monotonic() + min(max(resolved.ttl_s, TTL_MIN_S), TTL_MAX_S)
+            known.ask_at = self._clock() + min(max(resolved.ttl_s, TTL_MIN_S), TTL_MAX_S)
 
     def _remember(self, name: str, family: Family) -> _Known:
         if len(self._known) >= KNOWN_MAX:

@@ -258,7 +258,11 @@ def reset(connection: socket.socket) -> None:
 def connect(pod: Namespace, address: str, port: int) -> socket.socket:
     """Connect as an ordinary process of the pod does."""
     client = pod.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, timeout_s=10)
-    client.connect((address, port))
+    try:
+        client.connect((address, port))
+    except OSError:
+        client.close()
+        raise
     return client
 
 
