@@ -6,7 +6,7 @@ The options themselves are plain values when they arrive here; what may be said 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -237,6 +237,11 @@ def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
     return spec, (*warnings, *spec.warnings())
 
 
+def listed_servers(path: Path) -> tuple[Server, ...]:
+    """Return the nameservers that a resolv.conf lists; PreflightError where it cannot be read."""
+    return _unique(_servers(_read_resolv_conf(path)))
+
+
 def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | None, tuple[str, ...]]:
     """Return the captured servers, the file they were read from if any, and what is wrong with it."""
     found: list[Server] = []
@@ -248,11 +253,16 @@ def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | 
         elif value == "resolv-conf":
             source = str(options["resolv_conf"])
             listed = _read_resolv_conf(Path(source))
-            found.extend(_server(nameserver.address, _interface(nameserver.zone)) for nameserver in listed.nameservers)
+            found.extend(_servers(listed))
             warnings = tuple(f"{source}: {warning}" for warning in listed.warnings)
         else:
             found.append(value)
     return _unique(found), source, warnings
+
+
+def _servers(listed: ResolvConf) -> Iterator[Server]:
+    for nameserver in listed.nameservers:
+        yield _server(nameserver.address, _interface(nameserver.zone))
 
 
 def _read_resolv_conf(path: Path) -> ResolvConf:

@@ -21,6 +21,7 @@ from meshdns.capture.policy.spec import Address, CaptureSpec, Family
 from meshdns.capture.system.namespace import addresses, entered, locked
 from meshdns.init import capture_report as report
 from meshdns.init.capture_options import SETTINGS, any_given, place_options, spec_options, to_spec
+from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 
 DRIFT = 10
@@ -28,8 +29,11 @@ FORMATS = ("text", "json", "nft")
 ELSEWHERE = "(another)"
 """Stands for "any interface but lo": no interface can be called so."""
 
+LATE = {"verify": "meshdns.init.commands.capture_prove"}
+"""Commands that stand elsewhere, so that `install` starts without them."""
 
-@click.group()
+
+@click.group(cls=LateGroup, late=LATE)
 def capture() -> None:
     """Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay."""
     SETTINGS.check_environment()

@@ -1,0 +1,53 @@
+"""`meshdns capture verify`: whether capture works, told step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshdns.capture.apply.backend import choose
+from meshdns.capture.errors import PreflightError, VerificationError
+from meshdns.capture.policy.spec import Server
+from meshdns.capture.prove.checks import Finding, Outcome
+from meshdns.capture.prove.verify import Question
+from meshdns.capture.prove.verify import verify as verify_steps
+from meshdns.capture.system.namespace import entered
+from meshdns.init import defaults
+from meshdns.init.capture_options import any_given, listed_servers, place_options, spec_options, to_spec
+
+
+@click.command()
+@click.option("--rules-only", is_flag=True, help="Send no packets: no resolver runs yet.")
+@spec_options
+@place_options
+@click.pass_context
+def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only: bool, **options: object) -> None:
+    """Prove with packets that lookups arrive, that what is excluded does not, and that every rule counts.
+
+    Exits with 126 when a step fails.
+    """
+    with entered(netns):
+        spec = to_spec(options)[0] if any_given(ctx, options) else None
+        question = Question(spec, _listed(Path(str(options["resolv_conf"]))), defaults.PROBE_SUFFIX)
+        findings = []
+        for finding in verify_steps(choose(backend)[0], question, rules_only=rules_only):
+            _print(finding)
+            findings.append(finding)
+    failed = [finding for finding in findings if finding.outcome is Outcome.FAILED]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise VerificationError(f"cannot verify capture: {failed[0].step}: {failed[0].why}{more}")
+
+
+def _listed(path: Path) -> tuple[Server, ...]:
+    """Return resolv.conf's servers, which are asked where every server is captured; none if it cannot be read."""
+    try:
+        return listed_servers(path)
+    except PreflightError:
+        return ()
+
+
+def _print(finding: Finding) -> None:
+    why = f": {finding.why}" if finding.why else ""
+    click.echo(f"{finding.outcome.value:<9} {finding.step}{why}")
