@@ -73,7 +73,9 @@ class Readiness:
             self._wake()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Watch nothing any more; a second time does nothing."""
+        if self._epoll.closed:
+            return
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._watchers.clear()

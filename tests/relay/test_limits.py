@@ -1,0 +1,210 @@
+"""What the relay does when there is too much of something, when an address is taken, and when it is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from namespaces import Namespace
+from relaying import (
+    LISTEN,
+    SETTINGS,
+    Relaying,
+    ask,
+    connect,
+    echoing,
+    endpoint,
+    hanging,
+    relaying,
+    reset,
+    routes,
+    telling,
+)
+
+from meshdns.relay.errors import ListenError
+
+WEB = "240.240.0.1"
+SERVER = "127.0.1.1"
+ROUTES = routes({WEB: ("web.internal", [80], [SERVER])})
+
+ECHO_SERVER = """
+import socket, threading
+listener = socket.create_server(("127.0.1.1", 80), backlog=128)
+print("ready", flush=True)
+def echo(connection):
+    while data := connection.recv(100):
+        connection.sendall(data)
+    connection.close()
+while True:
+    threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def echoed(client: socket.socket, text: bytes) -> bool:
+    client.settimeout(0.5)
+    try:
+        return client.recv(100) == text
+    except TimeoutError:
+        return False
+
+
+def test_no_more_connections_than_the_limit(pod: Namespace) -> None:
+    """Who comes when all places are taken waits in the backlog, and is served when somebody leaves."""
+    with relaying(pod, ROUTES, replace(SETTINGS, connections_max=3)) as relay, endpoint(pod, SERVER, 80, echoing):
+        clients = [connect(pod, WEB, 80) for _ in range(6)]
+        for client in clients:
+            client.sendall(b"hello")
+        assert [echoed(client, b"hello") for client in clients] == [True] * 3 + [False] * 3
+        assert relay.relay.counters.open == 3
+        assert relay.relay.counters.accept_pauses >= 1
+        for client in clients[:3]:
+            client.close()
+        assert [echoed(client, b"hello") for client in clients[3:]] == [True] * 3
+        for client in clients[3:]:
+            client.close()
+        relay.until(lambda it: it.counters.open == 0, "all closed")
+        assert relay.relay.counters.failures == {}
+
+
+def test_descriptors_run_out(pod: Namespace) -> None:
+    """Nobody is accepted then, those who were accepted wait for a descriptor, and nobody is turned away."""
+    with (
+        pod.running(sys.executable, "-c", ECHO_SERVER) as server,
+        relaying(pod, ROUTES) as relay,
+        contextlib.ExitStack() as stack,
+    ):
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        stack.enter_context(server.stdout)
+        clients = [pod.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(12)]
+        for client in clients:
+            stack.enter_context(client)
+        with files_left(5):
+            for client in clients:
+                client.connect((WEB, 80))
+                client.sendall(b"hello")
+            waiting = list(clients)
+            deadline = time.monotonic() + 20
+            while waiting and time.monotonic() < deadline:
+                for client in list(waiting):
+                    if echoed(client, b"hello"):
+                        waiting.remove(client)
+                        client.close()
+            assert waiting == []
+        assert relay.relay.counters.accept_pauses >= 1
+        assert relay.relay.counters.failures == {}
+
+
+@contextlib.contextmanager
+def files_left(count: int) -> Iterator[None]:
+    """Leave this process so many descriptors, by taking the lowest limit that allows them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
+    free = [number for number in range(used[-1] + count + 1) if number not in used][:count]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_connections_leave_descriptors_to_dns(pod: Namespace) -> None:
+    """With a low limit of open files fewer connections are relayed than was asked for, and `start` says so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        with relaying(pod, ROUTES) as relay:
+            assert relay.warnings == ("at most 384 connections are relayed: the limit of open files is 1024",)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_storm_of_resets(pod: Namespace) -> None:
+    """Five hundred clients that connect and reset leave nothing behind."""
+    with relaying(pod, ROUTES) as relay, endpoint(pod, SERVER, 80, hanging):
+        for _ in range(500):
+            with contextlib.suppress(OSError):
+                reset(connect(pod, WEB, 80))
+        relay.until(lambda it: it.counters.open == 0, "all closed")
+        assert relay.call(lambda: len(relay.relay._readiness._watchers)) == len(LISTEN)
+
+
+def test_an_address_that_is_taken(pod: Namespace) -> None:
+    """The error names the address and how to find who has it, and nothing stays open."""
+    with endpoint(pod, "127.0.0.1", 15001, hanging), pytest.raises(ListenError) as raised, relaying(pod, ROUTES):
+        pass
+    assert str(raised.value) == (
+        "cannot listen on 127.0.0.1:15001: Address already in use (`ss -ltnp sport = :15001` shows by whom)"
+    )
+    assert raised.value.exit_code == 3
+
+
+def test_an_address_that_is_not_there(pod: Namespace) -> None:
+    """Any address but ::1 must be there."""
+    elsewhere = replace(SETTINGS, listen=((ip_address("192.0.2.77"), 15001), *LISTEN))
+    with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.77:15001: "), relaying(pod, ROUTES, elsewhere):
+        pass
+
+
+def test_a_host_without_ipv6_loopback(pod: Namespace) -> None:
+    """A missing ::1 is a warning, and IPv4 is relayed."""
+    pod.run("ip", "address", "del", "::1/128", "dev", "lo")
+    with relaying(pod, ROUTES) as relay, endpoint(pod, SERVER, 80, telling(b"hello")):
+        assert relay.warnings == ("cannot listen on [::1]:15001: Cannot assign requested address",)
+        assert ask(pod, WEB, 80) == b"hello"
+
+
+def test_drain_lets_connections_finish(pod: Namespace) -> None:
+    """Nobody new is accepted, those who are there finish, and drain ends with the last of them."""
+    with relaying(pod, ROUTES) as relay, endpoint(pod, SERVER, 80, echoing):
+        client = connect(pod, WEB, 80)
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        left: list[int] = []
+        draining = threading.Thread(target=lambda: left.append(drained(relay, 10.0)))
+        draining.start()
+        assert refuses_soon(pod)
+        client.sendall(b"b")
+        assert client.recv(1) == b"b"
+        client.close()
+        draining.join()
+        assert left == [0]
+
+
+def refuses_soon(pod: Namespace) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            connect(pod, WEB, 80).close()
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def test_drain_resets_what_does_not_finish(pod: Namespace) -> None:
+    """After the timeout the rest is reset: connections, and clients whose endpoint does not answer."""
+    silent = routes({WEB: ("web.internal", [80], [SERVER]), "240.240.0.2": ("x.internal", [80], ["203.0.113.1"])})
+    with relaying(pod, silent) as relay, endpoint(pod, SERVER, 80, echoing):
+        client, dialling = connect(pod, WEB, 80), connect(pod, "240.240.0.2", 80)
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        relay.until(lambda it: it.counters.open == 2, "both there")
+        assert drained(relay, 0.2) == 2
+        for sock in (client, dialling):
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+            sock.close()
+        assert sorted(line["end"] for line in relay.lines) == ["drained", "drained"]
+
+
+def drained(relay: Relaying, timeout_s: float) -> int:
+    return relay.run(relay.relay.drain(timeout_s))
