@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from meshdns.resolver.query import wire
 from meshdns.resolver.query.chase import Chase
 from meshdns.resolver.query.wire import NXDOMAIN, Query, Sections
-from meshdns.resolver.table.live import A_BYTES, AAAA_BYTES, Answer, Match, Name, Table
-from meshdns.resolver.table.names import label_starts, reversed_digits
+from meshdns.resolver.table.live import A_BYTES, AAAA_BYTES, Answer, Match, Name, Table, section_counts
+from meshdns.resolver.table.names import NAME_BYTES, label_starts, reversed_digits
 from meshdns.resolver.table.records import OWNER, record
 
 A, CNAME, PTR, TXT, AAAA, SRV, SVCB, HTTPS, ANY = 1, 5, 12, 16, 28, 33, 64, 65, 255
@@ -25,6 +25,7 @@ CHAIN_MOST: Final = 8
 _QUERY: Final = 0
 _A_IN: Final = b"\0\x01\0\x01"
 _AAAA_IN: Final = b"\0\x1c\0\x01"
+_HTTPS_IN: Final = b"\0\x41\0\x01"
 _ALWAYS_OURS: Final = frozenset((A, AAAA, CNAME, SRV, SVCB, HTTPS, ANY))
 _COUNTED_TYPES: Final = frozenset((1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 48, 52, 64, 65, 255, 257))
 _LOOPBACK: Final = b"\x7f\0\0\1"
@@ -73,34 +74,67 @@ def read_tally(tally: Tally) -> dict[tuple[int, int], int]:
 def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> bytes | Forward | Drop:  # noqa: FBT001, FBT002 - positional: a keyword costs a hundredth of the whole
     """Return the finished reply, or where the packet goes instead; `stream`: it came over TCP.
 
-    What nearly every query is (a name of ours, A or AAAA, a common header) is answered here from ready bytes. A key of
-    the table is a well-formed name, so bytes that equal one need no check: a length byte has no case.
+    What nearly every query is (a name of ours, with or without a search suffix, a common type and header) is answered
+    here from ready bytes. A key of the table is a well-formed name, so bytes that equal one need no check: a length
+    byte has no case.
     """
     end = packet.find(0, 12) + 1
-    name = table.names.get(packet[12:end].lower())
-    if name is not None:
-        past = end + 4
-        kind = packet[end:past]
-        answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else None
-        head = wire.COMMON_HEADERS.get(packet[2:12])
-        if answer is not None and head is not None:
-            counts, counts_edns, records, starts, length = answer
-            if starts is not None:
-                start = next(starts)
-                records = records[start : start + length]
-            if not head[1]:
-                reply = packet[:2] + head[0] + counts + packet[12:past] + records
-                if len(reply) <= wire.UDP_PLAIN_BYTES or stream:
+    past = end + 4
+    kind = packet[end:past]
+    key = packet[12:end].lower()
+    name = table.names.get(key)
+    if name is None:
+        answer = _expanded(table, key, kind, past)
+    else:
+        answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else _other(table, name, kind)
+    head = wire.COMMON_HEADERS.get(packet[2:12])
+    if answer is not None and head is not None:
+        counts, counts_edns, records, starts, length = answer
+        if starts is not None:
+            start = next(starts)
+            records = records[start : start + length]
+        if not head[1]:
+            reply = packet[:2] + head[0] + counts + packet[12:past] + records
+            if len(reply) <= wire.UDP_PLAIN_BYTES or stream:
+                tally[kind] += 1
+                return reply
+        else:
+            opt = wire.COMMON_OPTS.get(packet[past : past + 11]) or wire.read_opt(packet, past)
+            if opt is not None:
+                reply = packet[:2] + head[0] + counts_edns + packet[12:past] + records + opt[1]
+                if len(reply) <= opt[0] or stream:
                     tally[kind] += 1
                     return reply
-            else:
-                opt = wire.COMMON_OPTS.get(packet[past : past + 11])
-                if opt is not None:
-                    reply = packet[:2] + head[0] + counts_edns + packet[12:past] + records + opt[1]
-                    if len(reply) <= opt[0] or stream:
-                        tally[kind] += 1
-                        return reply
     return _decide_by_order(packet, table, tally, stream=stream)
+
+
+def _other(table: Table, name: Name, kind: bytes) -> Answer | None:
+    """HTTPS is what browsers ask beside A and AAAA; no option and no annotation makes it anything but NODATA."""
+    return table.nodata if kind == _HTTPS_IN and not name.row.cname else None
+
+
+def _expanded(table: Table, key: bytes, kind: bytes, past: int) -> Answer | None:
+    """Answer a name that is one of ours and a search suffix: with the pods' `ndots:5` most first questions are such.
+
+    What is left of a suffix equals a key, so it needs no check either.
+    """
+    for suffix, _ in table.search:
+        if key.endswith(suffix):
+            name = table.names.get(key[: len(key) - len(suffix)] + b"\0")
+            if name is not None and len(key) <= NAME_BYTES:
+                answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else _other(table, name, kind)
+                if answer is None or name.row.direct or not answer.length:
+                    return answer
+                return _aliased(name, answer, A_BYTES if kind == _A_IN else AAAA_BYTES, past)
+    return None
+
+
+def _aliased(name: Name, answer: Answer, size: int, past: int) -> Answer:
+    """Put a CNAME from the name asked, whose question ends at `past`, before the addresses of its target."""
+    target = name.row.key
+    alias = OWNER + record(CNAME, name.row.ttl_s, target)
+    records = alias + _owned_by(_pointer(past + len(alias) - len(target)), _rotated(answer), size)
+    return Answer(*section_counts(1 + answer.length // size, 0), records, None, len(records))
 
 
 def _decide_by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool) -> bytes | Forward | Drop:

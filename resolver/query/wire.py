@@ -24,8 +24,10 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, BADVERS = 0, 1, 2, 3, 16
 
 _NAME_BYTES: Final = 255
 _LABEL_MOST: Final = 63
+_PADDING: Final = b"\xff" * (_LABEL_MOST + 1)
 _POINTER: Final = 0xC0  # RFC 1035, section 4.1.4
-_STEPS_MOST: Final = 160  # labels and records looked at while searching a malformed message for its OPT
+_SEARCHED_RECORDS: Final = 16
+_SEARCHED_BYTES: Final = 256  # of a malformed message, before its OPT is given up
 
 _HEADER: Final = struct.Struct("!HHHHHH")
 _RECORD: Final = struct.Struct("!HHIH")
@@ -76,10 +78,13 @@ def udp_limit(edns: Edns | None) -> int:
 def parse(packet: bytes) -> Query | Malformed:
     """Read a query of opcode QUERY; the packet has at least a header. What follows the message is ignored."""
     ident, flags, questions, answers, authorities, additional = _HEADER.unpack_from(packet)
-    labels = _labels(packet)
-    if questions != 1 or answers or authorities or additional > ADDITIONAL_MOST or labels is None:
+    if questions != 1 or answers or authorities or additional > ADDITIONAL_MOST:
         return Malformed(_search_edns(packet))
-    end = labels[-1] + 1 + QUESTION_TAIL_BYTES
+    labels = _labels(packet)
+    if labels is None:
+        return Malformed(_search_edns(packet))
+    past_name = HEADER_BYTES + labels.pop() + 1
+    end = past_name + QUESTION_TAIL_BYTES
     if end > len(packet):
         return Malformed(None)
     edns = None
@@ -89,26 +94,26 @@ def parse(packet: bytes) -> Query | Malformed:
         if at < 0 or (found is not None and edns is not None):
             return Malformed(edns)
         edns = found or edns
-    name = packet[HEADER_BYTES : end - QUESTION_TAIL_BYTES]
-    qtype, qclass = _QUESTION.unpack_from(packet, end - QUESTION_TAIL_BYTES)
-    starts = tuple([at - HEADER_BYTES for at in labels[:-1]])
-    return Query(ident, flags, name, name.lower(), qtype, qclass, edns, end, starts)
+    name = packet[HEADER_BYTES:past_name]
+    qtype, qclass = _QUESTION.unpack_from(packet, past_name)
+    return Query(ident, flags, name, name.lower(), qtype, qclass, edns, end, tuple(labels))
 
 
 def _labels(packet: bytes) -> list[int] | None:
-    """Return the offsets of the question's labels, the root's last; None when compressed, cut or too long."""
+    """Return where the labels of the question's name start in it, the root's last; None when it is malformed.
+
+    What is behind the name's last possible byte reads as a label that is too long, which ends every walk.
+    """
+    name = packet[HEADER_BYTES : HEADER_BYTES + _NAME_BYTES] + _PADDING
     starts = []
-    at = HEADER_BYTES
-    most = min(len(packet), HEADER_BYTES + _NAME_BYTES)
-    while at < most:
-        starts.append(at)
-        length = packet[at]
-        if not length:
-            return starts
+    at = 0
+    while length := name[at]:
         if length > _LABEL_MOST:
             return None
+        starts.append(at)
         at += length + 1
-    return None
+    starts.append(at)
+    return starts
 
 
 def _record(packet: bytes, at: int) -> tuple[Edns | None, int]:
@@ -143,24 +148,20 @@ def skip_name(message: bytes, at: int) -> int:
 
 
 def _search_edns(packet: bytes) -> Edns | None:
-    """Find the OPT of a message whose counts or question are wrong, as far as it can be walked at little cost."""
+    """Find the OPT of a message whose counts or question are wrong, as far as that costs little."""
     _, _, questions, *records = _HEADER.unpack_from(packet)
-    budget = _STEPS_MOST
     at = HEADER_BYTES
-    for section, count in enumerate((questions, *records)):
-        for _ in range(count):
-            found = None
-            if section:
-                found, past = _record(packet, at)
-            else:
-                past = skip_name(packet, at) + QUESTION_TAIL_BYTES
-                past = -1 if past < at + QUESTION_TAIL_BYTES else past
-            budget -= 8
-            if past < 0 or budget < 0:
-                return None
+    for index in range(min(questions + sum(records), _SEARCHED_RECORDS)):
+        if index < questions:
+            past = skip_name(packet, at)
+            past = past + QUESTION_TAIL_BYTES if past > 0 else past
+        else:
+            found, past = _record(packet, at)
             if found is not None:
                 return found
-            at = past
+        if not 0 < past <= _SEARCHED_BYTES:
+            return None
+        at = past
     return None
 
 
@@ -255,3 +256,17 @@ COMMON_OPTS: Final[dict[bytes, tuple[int, bytes]]] = {
     for dnssec_ok in (0, 0x8000)
 }
 """OPT record without options -> how many bytes the client takes, and our OPT."""
+
+_OPT_START: Final = b"\0\0\x29"
+_OPT_BYTES: Final = 11
+_OUR_OPTS: Final = {False: opt_record(NOERROR, dnssec_ok=False), True: opt_record(NOERROR, dnssec_ok=True)}
+
+
+def read_opt(packet: bytes, at: int) -> tuple[int, bytes] | None:
+    """Return the same for an OPT of another size or with options (a cookie); None when it is not just that."""
+    if packet[at : at + 3] != _OPT_START or len(packet) < at + _OPT_BYTES or packet[at + 6]:
+        return None
+    if at + _OPT_BYTES + (packet[at + 9] << 8 | packet[at + 10]) > len(packet):
+        return None
+    size = packet[at + 3] << 8 | packet[at + 4]
+    return min(max(size, UDP_PLAIN_BYTES), UDP_MOST_BYTES), _OUR_OPTS[packet[at + 7] > 0x7F]  # noqa: PLR2004 - DO is the top bit

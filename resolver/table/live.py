@@ -38,13 +38,14 @@ class Answer(NamedTuple):
 def answer_of(records: bytes, size: int) -> Answer:
     """Return the answer of one address RRset whose records are `size` bytes each."""
     count = len(records) // size
-    counts, counts_edns = _counts(count, 0)
+    counts, counts_edns = section_counts(count, 0)
     if count == 1:
         return Answer(counts, counts_edns, records, None, size)
     return Answer(counts, counts_edns, records * 2, cycle(range(0, len(records), size)), len(records))
 
 
-def _counts(answers: int, authorities: int) -> tuple[bytes, bytes]:
+def section_counts(answers: int, authorities: int) -> tuple[bytes, bytes]:
+    """Return the counts of answer, authority and additional records without and with OPT, each pair kept once."""
     sections = answers.to_bytes(2, "big") + authorities.to_bytes(2, "big")
     return _shared(sections + b"\0\0"), _shared(sections + b"\0\1")
 
@@ -95,9 +96,10 @@ class Match(NamedTuple):
 class Table:
     """Every name of ours.
 
-    `names` by key (aliases too), `wildcards` by their parent's key, `addresses` (packed) to the name that PTR and
-    `explain` give, `rows`: all rows in order, those of forwarded hosts included. `servfail`: nothing is loaded yet and
-    the operator wants no forwarding before that.
+    `search`: the search suffixes, longest first, with their numbers of labels. `names` by key (aliases too),
+    `wildcards` by their parent's key, `addresses` (packed) to the name that PTR and `explain` give, `rows`: all rows in
+    order, those of forwarded hosts included. `nodata` is the answer of an existing name without such records.
+    `servfail`: nothing is loaded yet and the operator wants no forwarding before that.
     """
 
     __slots__ = (
@@ -112,6 +114,7 @@ class Table:
         "names",
         "nodata",
         "rows",
+        "search",
         "servfail",
         "wildcards",
     )
@@ -119,13 +122,14 @@ class Table:
     def __init__(self, common: Common, *, servfail: bool = False) -> None:
         self.common = common
         self.servfail = servfail
-        self.nodata = Answer(*_counts(0, 1), OWNER + common.soa, None, 0)
+        self.nodata = Answer(*section_counts(0, 1), OWNER + common.soa, None, 0)
         self.names: dict[bytes, Name] = {}
         self.wildcards: dict[bytes, Name] = {}
         self.addresses: dict[bytes, Name] = {}
         self.rows: list[Row] = []
         self._leased: list[Name] = []
         self._prefixes: set[str] = set()
+        self.search = tuple([(suffix, len(label_starts(suffix))) for suffix in common.search])
         self._guarded = frozenset(common.guarded)
         self._zones = frozenset(common.zones)
         self._zone_depths = _depths(common.zones)
@@ -158,11 +162,11 @@ class Table:
     def _stems(self, key: bytes, labels: tuple[int, ...]) -> list[tuple[int, int]]:
         """Where a search suffix begins: its offset, and the number of labels in front of it."""
         found = []
-        for suffix in self.common.search:
-            if key.endswith(suffix):
+        for suffix, depth in self.search:
+            if key.endswith(suffix) and depth < len(labels):
                 stem = len(key) - len(suffix)
-                if stem and stem in labels:
-                    found.append((stem, labels.index(stem)))
+                if labels[-depth] == stem:
+                    found.append((stem, len(labels) - depth))
         return found
 
     def _exact(self, key: bytes, labels: tuple[int, ...], stem: int, count: int) -> Match | None:

@@ -1,0 +1,234 @@
+"""DNS over UDP: packets are read, decided and answered in the loop's own thread, without a task. door: sockets.
+
+One packet is read with recvfrom, for at one query at a time a batch costs more than it saves; where packets wait, up to
+`batch.SLOTS` of them are read and answered with two system calls. Either way one turn does a bounded piece of work, so
+that timers and other sockets get theirs.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from asyncio import AbstractEventLoop
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from meshdns.resolver.query.answer import Drop, Forward, Tally, decide
+from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
+from meshdns.resolver.serve.loop import AnsweringLoop
+from meshdns.resolver.table.live import Table
+
+RECEIVE_BUFFER_BYTES: Final = 1 << 20
+"""The default holds 193 small queries: a burst of 256 lost 63, each a wait of 5 s in a stub (NSD asks for 1 MiB)."""
+
+LOOK_EVERY: Final = 8
+"""While packets come one by one, every how many turns to look whether others wait."""
+
+_SO_MEMINFO: Final = 55  # include/uapi/asm-generic/socket.h
+_MEMINFO: Final = struct.Struct("=9I")
+_MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
+
+Client = tuple[Any, ...]
+Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
+
+
+class Observation(NamedTuple):
+    """One reply, for a query log. `decided_ns` is the time until the decision, `total_ns` until the reply was sent."""
+
+    client: Client
+    packet: bytes
+    reply: bytes
+    forwarded: bool
+    decided_ns: int
+    total_ns: int
+
+
+class _Spent(NamedTuple):
+    begun_ns: int
+    decided_ns: int
+
+
+@dataclass(slots=True)
+class DatagramCounters:
+    """Plain numbers, read when somebody asks. `tally` counts our own replies by type and RCODE (`read_tally`)."""
+
+    tally: Tally = field(default_factory=lambda: defaultdict(int))
+    forwarded: int = 0
+    heartbeats: int = 0
+    short: int = 0
+    responses: int = 0
+    unsent: int = 0
+    batches: int = 0
+
+
+class DatagramListener:
+    """Answers on one UDP socket, which stays its owner's to close.
+
+    `table` may be replaced at any time, and the next packet is answered from the new one. `submit` takes what is not
+    ours. With `observe` each reply is told to it, one packet per turn; without, no time is spent on it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        table: Table,
+        submit: Submit,
+        observe: Callable[[Observation], None] | None = None,
+        *,
+        batched: bool | None = None,
+    ) -> None:
+        """Take over a bound socket. `batched` None: where the C library can."""
+        sock.setblocking(False)
+        self.table = table
+        self.counters = DatagramCounters()
+        self._sock = sock
+        self._submit = submit
+        self._observe = observe
+        self._batch = Batch(sock) if (is_available() if batched is None else batched) and observe is None else None
+        self._waiting = False
+        self._singles = 0
+        self._loop: AbstractEventLoop | None = None
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to answer: while the loop waits if it is an `AnsweringLoop`, else as one of its readers."""
+        self._loop = loop
+        turn = self._observed if self._observe is not None else self._single if self._batch is None else self._turn
+        if isinstance(loop, AnsweringLoop):
+            loop.add_turn(self._sock.fileno(), turn)
+        else:
+            loop.add_reader(self._sock.fileno(), turn)
+
+    def stop(self) -> None:
+        """Read nothing more; replies to what was submitted still go out while the socket is open."""
+        loop, self._loop = self._loop, None
+        if isinstance(loop, AnsweringLoop):
+            loop.remove_turn(self._sock.fileno())
+        elif loop is not None:
+            loop.remove_reader(self._sock.fileno())
+
+    def kernel_drops(self) -> int:
+        """Return how many packets the kernel dropped because they were not read in time."""
+        try:
+            return int(
+                _MEMINFO.unpack(self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_MEMINFO_DROPS]
+            )
+        except (OSError, struct.error):  # Linux before 4.12
+            return 0
+
+    # Every turn returns whether it did nothing but answer (`loop.Turn`).
+
+    def _turn(self) -> bool:
+        if self._waiting:
+            return self._many()
+        alone = self._single()
+        self._singles += 1
+        if self._singles >= LOOK_EVERY:
+            self._singles = 0
+            alone = self._many() and alone
+        return alone
+
+    def _single(self) -> bool:
+        """Answer one packet."""
+        try:
+            packet, client = self._sock.recvfrom(PACKET_BYTES)
+        except OSError:
+            return True
+        decision = decide(packet, self.table, self.counters.tally)
+        if isinstance(decision, bytes):
+            try:
+                self._sock.sendto(decision, client)
+            except OSError:
+                self.counters.unsent += 1
+            return True
+        return self._other(packet, decision, client)
+
+    def _many(self) -> bool:
+        """Answer up to SLOTS packets; while there are several, the next turn begins here."""
+        batch = self._batch
+        assert batch is not None  # noqa: S101 - `start` saw to it
+        sizes = batch.receive()
+        table, tally = self.table, self.counters.tally
+        packets, replies, names = batch.packets, batch.replies, batch.names
+        reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
+        others = []
+        count = 0
+        for slot, size in enumerate(sizes):
+            start = slot << 16
+            packet = packets[start : start + size]
+            decision = decide(packet, table, tally)
+            if isinstance(decision, bytes):
+                length = len(decision)
+                at = count << 12
+                replies[at : at + length] = decision
+                reply_sizes[count] = length
+                reply_names[count] = names[slot]
+                count += 1
+            else:
+                others.append((slot, packet, decision))
+        if count:
+            self.counters.unsent += batch.send(count)
+        alone = True
+        for slot, packet, decision in others:
+            alone = self._other(packet, decision, batch.client(slot)) and alone
+        self._waiting = len(sizes) > 1
+        self.counters.batches += 1
+        return alone
+
+    def _observed(self) -> bool:
+        """Answer one packet and tell about it."""
+        try:
+            packet, client = self._sock.recvfrom(PACKET_BYTES)
+        except OSError:
+            return True
+        begun_ns = time.perf_counter_ns()
+        decision = decide(packet, self.table, self.counters.tally)
+        spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
+        if isinstance(decision, bytes):
+            self._send(decision, client)
+            self._tell(client, packet, decision, spent, forwarded=False)
+        elif isinstance(decision, Forward):
+            self.counters.forwarded += 1
+
+            def respond(reply: bytes) -> None:
+                whole = decision.complete(packet, reply)
+                self._send(whole, client)
+                self._tell(client, packet, whole, spent, forwarded=True)
+
+            self._submit(decision.packet, decision, client, decision.limit, respond)
+        else:
+            self._other(packet, decision, client)
+        return False
+
+    def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent, *, forwarded: bool) -> None:
+        if self._observe is not None:
+            total_ns = time.perf_counter_ns() - spent.begun_ns
+            self._observe(Observation(client, packet, reply, forwarded, spent.decided_ns, total_ns))
+
+    def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> bool:
+        counters = self.counters
+        if isinstance(decision, Forward):
+            counters.forwarded += 1
+            respond = partial(self._respond, client, packet, decision)
+            self._submit(decision.packet, decision, client, decision.limit, respond)
+            return False
+        if decision is Drop.RESPONSE:
+            counters.responses += 1
+        elif packet:
+            counters.short += 1
+        else:
+            counters.heartbeats += 1
+        return True
+
+    def _respond(self, client: Client, packet: bytes, forward: Forward, reply: bytes) -> None:
+        self._send(forward.complete(packet, reply), client)
+
+    def _send(self, reply: bytes, client: Client) -> None:
+        """Send without waiting. A reply that the kernel will not take is given up: its client asks again."""
+        try:
+            self._sock.sendto(reply, client)
+        except OSError:
+            self.counters.unsent += 1

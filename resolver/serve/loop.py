@@ -1,0 +1,84 @@
+"""An asyncio loop that answers datagrams while it waits. door: epoll.
+
+At one query at a time asyncio's own turn (an event, a handle, a context, a look at the clock and the timers) costs more
+than the answer does. Here the wait itself runs the listeners and comes back to asyncio when something else is ready, a
+timer is due, or a listener did more than answer. Everything else about the loop is asyncio's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import selectors
+import time
+from collections.abc import Callable
+from typing import Final
+
+Turn = Callable[[], bool]
+"""Does a bounded piece of work on a readable socket; False when asyncio must look at its timers again."""
+
+EVENTS_MOST: Final = 16
+
+
+class _AnsweringSelector(selectors.EpollSelector):
+    """asyncio's selector, itself watched beside the listeners' sockets: an epoll descriptor can be polled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: dict[int, Turn] = {}
+        self.outer: Final = select.epoll()
+        self.outer.register(super().fileno(), select.EPOLLIN)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not self.turns:
+            return super().select(timeout)
+        turns, poll = self.turns, self.outer.poll
+        deadline = None if timeout is None else time.monotonic() + timeout
+        alone = True
+        while alone:
+            events = poll(timeout, EVENTS_MOST)
+            if not events:
+                break
+            for descriptor, _ in events:
+                turn = turns.get(descriptor)
+                if turn is None or not turn():
+                    alone = False
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    break
+        return super().select(0)
+
+    def close(self) -> None:
+        self.outer.close()
+        super().close()
+
+
+class AnsweringLoop(asyncio.SelectorEventLoop):
+    """`asyncio.Runner(loop_factory=AnsweringLoop)`."""
+
+    def __init__(self) -> None:
+        self._answering: Final = _AnsweringSelector()
+        super().__init__(self._answering)
+
+    def add_turn(self, descriptor: int, turn: Turn) -> None:
+        """Run `turn` whenever the descriptor can be read."""
+        self._answering.turns[descriptor] = self._guarded(turn)
+        self._answering.outer.register(descriptor, select.EPOLLIN)
+
+    def remove_turn(self, descriptor: int) -> None:
+        """Watch the descriptor no longer; it must still be open."""
+        if self._answering.turns.pop(descriptor, None) is not None:
+            self._answering.outer.unregister(descriptor)
+
+    def _guarded(self, turn: Turn) -> Turn:
+        """Send errors where those of callbacks go: one in a turn must end no loop."""
+
+        def guarded() -> bool:
+            try:
+                return turn()
+            except Exception as error:  # noqa: BLE001 - as asyncio does for every callback
+                self.call_exception_handler({"message": "error in a listener's turn", "exception": error})
+                return False
+
+        return guarded
