@@ -113,7 +113,7 @@ def _ipv6() -> Iterator[IPv6Address]:
 
 def _lines(name: str) -> list[str]:
     try:
-        return Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii").splitlines()
+        return Path(f"/proc/thread-self/net/{name}").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []  # a kernel without that family
 

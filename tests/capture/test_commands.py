@@ -1,0 +1,351 @@
+"""`meshdns capture` as operators meet it: exit codes, one line for an error, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from namespaces import Namespace, namespace
+
+from meshdns.capture.system.namespace import locked
+from meshdns.init.cli import run
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
+
+MESHDNS = str(Path(sys.executable).with_name("meshdns"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+class Pod:
+    """A namespace and the capture commands in it, with a resolv.conf of its own."""
+
+    def __init__(self, place: Namespace, resolv_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.place = place
+        self.resolv_conf = resolv_conf
+        self._capsys = capsys
+
+    def capture(self, command: str, *arguments: str) -> Outcome:
+        """Run a command of the group in the pod, within this process."""
+        options = ["--resolv-conf", str(self.resolv_conf)] if command in {"plan", "install"} else []
+        code = self.place.call(lambda: run(["capture", command, *options, *arguments]))
+        return Outcome(code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def pod(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
+    for variable in [name for name in os.environ if name.startswith("MESHDNS_")]:
+        monkeypatch.delenv(variable)
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text("nameserver 10.96.0.10\nnameserver 10.96.0.11\nsearch a b\n")
+    with namespace() as place:
+        yield Pod(place, resolv_conf, capsys)
+
+
+def test_the_life_of_an_installation(pod: Pod) -> None:
+    """Installed, installed again, drifted, mended, removed: each command says so, and by its exit code."""
+    assert pod.capture("status").out == "nothing is installed\n"
+    assert pod.capture("status", "--check").code == 10
+    assert pod.capture("diff").code == 10
+    assert "installed for ipv4" in pod.capture("install").out
+    assert "nothing to change" in pod.capture("install").out
+    assert pod.capture("status", "--check").code == 0
+    assert pod.capture("diff") == Outcome(0, "", "")
+    pod.place.run("nft", "flush", "table", "inet", "meshdns")
+    assert pod.capture("status", "--check").code == 10
+    assert pod.capture("install").code == 0
+    assert pod.capture("status", "--check").code == 0
+    assert "removed" in pod.capture("uninstall").out
+    assert pod.capture("uninstall").out == "nothing was installed\n"
+    assert pod.place.ruleset() == ""
+
+
+def test_diff_shows_what_is_missing_and_what_is_too_much(pod: Pod) -> None:
+    """`diff` prints expected rules with a minus and live ones with a plus, by chain and id."""
+    pod.capture("install")
+    pod.place.run("nft", "flush", "chain", "inet", "meshdns", "zone")
+    pod.place.run("nft", "insert", "rule", "inet", "meshdns", "nat", "counter", "accept")
+    shown = pod.capture("diff")
+    assert shown.code == 10
+    assert "- zone: zone-dns-4: " in shown.out
+    assert '+ nat: {"comment":null,"expr":[{"counter":null},{"accept":null}]}' in shown.out
+
+
+def test_options_replace_what_was_recorded(pod: Pod) -> None:
+    """`status` and `diff` measure against the recorded configuration, or against the one given."""
+    pod.capture("install", "--dns-port", "5300")
+    assert pod.capture("diff").code == 0
+    assert pod.capture("diff", "--dns-port", "5301", "--dns-servers", "10.96.0.10").code == 10
+
+
+def test_status_for_programs(pod: Pod) -> None:
+    """`status --json` is one JSON document with the installation, its heartbeat and its counters."""
+    assert json.loads(pod.capture("status", "--json").out)["installed"] is False
+    pod.capture("install")
+    document = json.loads(pod.capture("status", "--json").out)
+    assert document["installed"] is True
+    assert document["drift"] == []
+    assert document["heartbeat"] == {"ipv4": {"alive": False, "closed": 0}}
+    assert document["spec"]["dns_servers"] == ["10.96.0.10", "10.96.0.11"]
+    assert {"chain": "nat", "id": "nat-dns-4", "packets": 0, "bytes": 0} in document["rules"]
+
+
+@pytest.mark.parametrize("form", ["text", "json", "nft"])
+def test_plan_changes_nothing(pod: Pod, form: str) -> None:
+    """`plan` prints in each form and leaves the kernel as it was; so does `install --dry-run`."""
+    assert "nat-dns-4" in pod.capture("plan", "--format", form).out
+    assert "nat-dns-4" in pod.capture("install", "--dry-run").out
+    assert pod.place.ruleset() == ""
+
+
+def test_a_plan_for_nft_is_an_installation(pod: Pod) -> None:
+    """What `plan --format nft` prints, `nft -f` loads, and `status` recognises."""
+    pod.place.run("nft", "-f", "-", stdin=pod.capture("plan", "--format", "nft", "--pool-rest", "direct").out)
+    assert pod.capture("status", "--check").code == 0
+    assert "loaded by hand" in pod.capture("status").out
+
+
+def test_plan_and_explain_need_no_privilege(pod: Pod) -> None:
+    """Without any capability `plan` works, and `explain` goes by options and defaults and says so."""
+    without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", MESHDNS, "capture"]
+    options = ["--resolv-conf", str(pod.resolv_conf)]
+    assert "nat-dns-4" in pod.place.run(*without, "plan", *options).stdout
+    pod.capture("install", "--exclude-uid", "1000")
+    explained = pod.place.run(*without, "explain", *LEASE, "--family", "ipv4")
+    assert explained.stdout.startswith("redirect 15001\nnat-out-4\n")
+    unread = pod.place.run(*without, "explain", *LEASE)
+    assert unread.stdout.startswith("redirect 15001\nnat-out-4\n")
+    assert "going by options and defaults" in unread.stderr
+
+
+LOOKUP = ["--proto", "udp", "--dst", "10.96.0.10", "--dport", "53"]
+LEASE = ["--uid", "1000", "--proto", "tcp", "--dst", "240.240.0.1", "--dport", "80"]
+EXPLAINED = {
+    "a lookup": (["--uid", "1000", *LOOKUP], "redirect 15053\nnat-dns-4\n"),
+    "without a resolver": (["--uid", "1000", *LOOKUP, "--resolver", "down"], "direct\n-\n"),
+    "another server": (["--uid", "1000", "--proto", "tcp", "--dst", "9.9.9.9", "--dport", "53"], "direct\n-\n"),
+    "the proxy": (["--uid", "1337", *LOOKUP], "direct\nnat-proxy-uid\n"),
+    "its group": (["--uid", "9", "--gid", "1337", *LOOKUP], "direct\nnat-proxy-gid\n"),
+    "a lease": (LEASE, "redirect 15001\nnat-out-4\n"),
+    "a ping": (["--uid", "1000", "--proto", "icmp", "--dst", "240.240.0.1", "--dport", "1"], "reject\nrest-pool-4\n"),
+    "loopback": (["--uid", "1000", "--proto", "tcp", "--dst", "127.0.0.1", "--dport", "80"], "direct\nnat-local-4\n"),
+}
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_explain(pod: Pod, name: str) -> None:
+    """`explain` prints verdict, rule and reason of one packet, by the installed configuration."""
+    arguments, expected = EXPLAINED[name]
+    pod.capture("install")
+    shown = pod.capture("explain", *arguments)
+    assert shown.code == 0
+    assert shown.out.startswith(expected)
+    document = json.loads(pod.capture("explain", *arguments, "--json").out)
+    assert list(document) == ["verdict", "port", "rule", "reason"]
+    assert expected.startswith(document["verdict"])
+
+
+REFUSED = {
+    "a port": (["--dns-port", "70000"], "'70000' is not a port"),
+    "one port twice": (["--dns-port", "15001"], "--outbound-port 15001: --dns-port is 15001 as well"),
+    "host bits": (["--outbound-cidr", "10.0.0.1/8"], "write 10.0.0.0/8"),
+    "an interface": (["--exclude-interface", "a b"], "'a b' is not an interface name"),
+    "a wildcard": (["--exclude-interface", "eth*"], "'eth*'"),
+    "a user": (["--proxy-uid", "nobody-is-called-so"], "there is no user 'nobody-is-called-so'"),
+    "a time": (["--heartbeat-timeout", "0"], "'0' is out of range"),
+    "a short time": (["--heartbeat-timeout", "0.01"], "--heartbeat-timeout 0.01"),
+    "a server": (["--dns-servers", "ns1.example"], "'ns1.example' is not an IP address"),
+    "a mark": (["--proxy-mark", "0"], "'0' is not a mark"),
+    "a choice": (["--on-resolver-down", "ajar"], "ajar"),
+    "all groups and some": (["--owner-group", "all,5"], "--owner-group all"),
+    "nothing": (["--exclude-uid", ""], "empty"),
+    "an unknown option": (["--dns-prot", "53"], "--dns-port"),
+    "a pid": (["--netns", "pid:x"], "pid:x"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_meant_is_refused(pod: Pod, name: str) -> None:
+    """Exit 2 and one line with option, value and reason; the kernel is not even looked at."""
+    arguments, text = REFUSED[name]
+    refused = pod.capture("install", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert text in refused.err
+    assert refused.err.count("\n") == 1
+    assert pod.place.ruleset() == ""
+
+
+def test_no_iptables_text_yet_is_a_usage_error(pod: Pod) -> None:
+    """A form that `plan` does not know is refused, naming those it knows."""
+    refused = pod.capture("plan", "--format", "yaml")
+    assert refused.code == 2
+    assert "nft" in refused.err
+
+
+def test_a_missing_nft_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the program: exit 3, and which package holds it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = pod.capture("install")
+    assert refused.code == 3
+    assert refused.err == "meshdns: cannot run nft: it is not on PATH: install the package nftables\n"
+
+
+def test_a_missing_privilege_is_told(pod: Pod) -> None:
+    """Without CAP_NET_ADMIN: exit 3, one line, and what to do."""
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    options = ["--resolv-conf", str(pod.resolv_conf)]
+    for command in (["install", *options], ["status"], ["uninstall"]):
+        done = pod.place.run(*without, MESHDNS, "capture", *command, check=False)
+        assert done.returncode == 3, done.stdout
+        assert "CAP_NET_ADMIN is missing" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--resolv-conf", "/nonexistent"], "/nonexistent: No such file or directory"),
+        (["--netns", "no-such-namespace"], "'no-such-namespace'"),
+        (["--netns", "/etc/hostname"], "not a network namespace"),
+        (["--netns", "pid:4194304"], "/proc/4194304"),
+        (["--dns-servers", "all"], "give --family"),
+    ],
+)
+def test_what_is_not_there_is_told(pod: Pod, arguments: list[str], text: str) -> None:
+    """What the machine does not have: exit 3 and one line that names it."""
+    refused = pod.capture("install", *arguments)
+    assert refused.code == 3
+    assert text in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_another_namespace_is_entered_and_left(pod: Pod) -> None:
+    """`--netns PATH` works on that namespace and on no other."""
+    with namespace() as other:
+        assert pod.capture("install", "--netns", other.path).code == 0
+        assert "table inet meshdns" in other.ruleset()
+        assert pod.place.ruleset() == ""
+        assert pod.capture("status", "--check").code == 10
+        assert pod.capture("status", "--check", "--netns", other.path).code == 0
+
+
+def test_a_named_namespace_and_a_process(pod: Pod) -> None:
+    """`--netns NAME` is `ip netns`' name, `pid:N` a process's namespace."""
+    name = f"mdt-{os.getpid()}"
+    pod.place.run("ip", "netns", "add", name)
+    try:
+        assert pod.capture("install", "--netns", name).code == 0
+        assert pod.capture("status", "--check", "--netns", name).code == 0
+    finally:
+        pod.place.run("ip", "netns", "delete", name)
+    with namespace() as other, other.running("sleep", "60") as process:
+        assert pod.capture("install", "--netns", f"pid:{process.pid}").code == 0
+        assert "table inet meshdns" in other.ruleset()
+
+
+def test_two_at_a_time(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one command changes the rules, another waits, and then gives up with exit 3."""
+    monkeypatch.setattr("meshdns.capture.system.namespace.LOCK_WAIT_S", 0.2)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked():
+            held.set()
+            release.wait(10)
+
+    holder = threading.Thread(target=lambda: pod.place.call(hold))
+    holder.start()
+    assert held.wait(10)
+    refused = pod.capture("install")
+    assert refused.code == 3
+    assert "another meshdns" in refused.err
+    with namespace() as other:
+        assert pod.capture("install", "--netns", other.path).code == 0  # a lock is one namespace's
+    release.set()
+    holder.join()
+    assert pod.capture("install").code == 0
+
+
+def test_settings_from_the_environment_and_a_file(pod: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Flag, then variable, then file: the same names everywhere."""
+    file = tmp_path / "capture.yaml"
+    file.write_text("dns-port: 5301\noutbound-port: 5302\nexclude-uid: [5, 6]\n")
+    monkeypatch.setenv("MESHDNS_CAPTURE_DNS_PORT", "5300")
+    planned = json.loads(pod.capture("plan", "--format", "json", "--config", str(file), "--inbound-port", "5303").out)
+    assert [planned["spec"][name] for name in ("dns_port", "outbound_port", "inbound_port", "exclude_uids")] == [
+        5300,
+        5302,
+        5303,
+        [5, 6],
+    ]
+
+
+SERVERS = {
+    "listed": ("nameserver 10.0.0.1\nnameserver fd00::1\n", ["10.0.0.1", "fd00::1"]),
+    "all count": ("".join(f"nameserver 10.0.0.{n}\n" for n in range(1, 6)), [f"10.0.0.{n}" for n in range(1, 6)]),
+    "none": ("search a\n", ["127.0.0.1", "::1"]),
+    "zeroes": ("nameserver 0.0.0.0\n", ["127.0.0.1"]),
+    "scoped": ("nameserver fe80::1%eth0\n", ["fe80::1%eth0"]),
+    "twice": ("nameserver 10.0.0.1\nnameserver 10.0.0.1\n", ["10.0.0.1"]),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_nameservers_come_from_resolv_conf(pod: Pod, name: str) -> None:
+    """All nameserver lines count, in order; none means this machine's own."""
+    text, expected = SERVERS[name]
+    pod.resolv_conf.write_text(text)
+    planned = json.loads(pod.capture("plan", "--format", "json", "--family", "both").out)
+    assert planned["spec"]["dns_servers"] == expected
+
+
+def test_a_nameserver_that_is_none_is_warned_of(pod: Pod) -> None:
+    """A line of resolv.conf that cannot be used is a warning with its line."""
+    pod.resolv_conf.write_text("nameserver 10.0.0.1\nnameserver ten.zero\n")
+    planned = pod.capture("plan")
+    assert planned.code == 0
+    assert "ten.zero" in planned.err
+
+
+FAMILIES = {
+    "a listed server": ([], "nameserver fd00::1\n", ["ipv6"]),
+    "an address": (["10.0.0.2/24"], "nameserver fd00::1\n", ["ipv4", "ipv6"]),
+    "link-local does not count": (["fe80::7/64"], "nameserver 10.0.0.1\n", ["ipv4"]),
+    "own address only": (["fd00::7/64"], "nameserver fd00::1\n", ["ipv6"]),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_are_those_in_use(pod: Pod, name: str) -> None:
+    """`--family auto`: each with an address besides loopback and link-local, or a listed nameserver."""
+    addresses, resolv_conf, expected = FAMILIES[name]
+    for address in addresses:
+        pod.place.run("ip", "address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+    pod.resolv_conf.write_text(resolv_conf)
+    planned = json.loads(pod.capture("plan", "--format", "json").out)
+    assert planned["spec"]["families"] == expected
+
+
+def test_an_install_runs_nft_three_times_and_nothing_else(pod: Pod, tmp_path: Path) -> None:
+    """Read, change, read back; one reading when nothing has to change."""
+    log = tmp_path / "runs"
+    wrapper = tmp_path / "nft"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {shutil.which("nft")} "$@"\n')
+    wrapper.chmod(0o755)
+    options = ["--resolv-conf", str(pod.resolv_conf)]
+    for runs in (3, 4):
+        # No other program can be found on this PATH.
+        pod.place.run("env", f"PATH={tmp_path}", sys.executable, MESHDNS, "capture", "install", *options)
+        assert len(log.read_text().splitlines()) == runs
