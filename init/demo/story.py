@@ -83,6 +83,9 @@ class Story:
         resolver = self._pod.start(*command)
         self._wait_until_ready(resolver)
         self._show("meshdns", "capture", "install")
+        # The rules redirect from the first heartbeat on, at most half a second later.
+        time.sleep(defaults.HEARTBEAT_INTERVAL_S)
+        self._show("meshdns", "capture", "status", expect="heartbeat ipv4: alive")
         return resolver
 
     def _mesh_names(self) -> None:
@@ -112,12 +115,11 @@ class Story:
 
     def _killed(self, resolver: subprocess.Popen[bytes]) -> None:
         self._step("The resolver is killed: after the timeout the nameserver that was asked answers by itself")
-        pid = self._resolver_pid(resolver)
-        self._print(f"$ kill -9 {pid}; sleep {defaults.HEARTBEAT_TIMEOUT_S + 0.5:g}")
+        self._print(f"$ kill -9 {resolver.pid}; sleep {defaults.HEARTBEAT_TIMEOUT_S + 0.5:g}")
         resolver.send_signal(signal.SIGKILL)
         resolver.wait()
         time.sleep(defaults.HEARTBEAT_TIMEOUT_S + 0.5)
-        self._show("meshdns", "capture", "status", expect="silent")
+        self._show("meshdns", "capture", "status", expect="heartbeat ipv4: none")
         self._show(*DIG, "outside.example", expect=re.escape(OUTSIDE_ADDRESS))
         self._show(*DIG, "address.internal", expect="NXDOMAIN")
 
@@ -128,9 +130,6 @@ class Story:
         if after.text != before:
             raise UnexpectedError(f"step {self._steps}: the ruleset is not what it was before")
         self._print("(as before)" if before else "(nothing, as before)")
-
-    def _resolver_pid(self, resolver: subprocess.Popen[bytes]) -> int:
-        return resolver.pid
 
     def _wait_until_ready(self, resolver: subprocess.Popen[bytes]) -> None:
         give_up = time.monotonic() + READY_WITHIN_S

@@ -19,7 +19,7 @@ def start(nameserver: str, web_servers: dict[str, str]) -> None:
     for server in (
         _Threads((nameserver, 53), _TcpLookup),
         _Datagrams((nameserver, 53), _UdpLookup),
-        *(http.server.ThreadingHTTPServer((address, 80), _page(text)) for address, text in web_servers.items()),
+        *(_Threads((address, 80), _page(text)) for address, text in web_servers.items()),
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
