@@ -118,6 +118,9 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
     walk = _Walk(message, start, _SHORT.unpack(kind[:2])[0], key)
     if not walk.records(answers, authorities, additionals):
         return None
+    chain = walk.chain() if walk.aliases else ()
+    if chain is None:
+        return None
     body = message[start : walk.end]
     return Reply(
         rcode=flags & 15 | walk.extended_rcode,
@@ -128,7 +131,7 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
         authority_end=walk.authority_end - start,
         ttls=tuple(walk.ttls),
         lifetime_s=0 if flags & TC else walk.lifetime_s(flags & 15),
-        chain=walk.chain() if walk.aliases else (),
+        chain=chain,
         options=walk.options,
         edns=walk.edns,
     )
@@ -187,9 +190,15 @@ class _Walk:
     def record(self) -> tuple[int, int]:
         """Walk over one record; return its type and where its rdata starts."""
         message = self.message
-        at = self.end + 2 if message[self.end] >= POINTER else skip_name(message, self.end)
-        if at < 0:
-            raise IndexError
+        at = self.end
+        if message[at] >= POINTER:
+            if (message[at] & 0x3F) << 8 | message[at + 1] >= at:
+                raise IndexError
+            at += 2
+        else:
+            at = skip_name(message, at)
+            if at < 0:
+                raise IndexError
         rtype, _, ttl_s, length = _RECORD.unpack_from(message, at)
         rdata = at + _RECORD.size
         self.end = rdata + length
@@ -215,19 +224,22 @@ class _Walk:
             return self.lowest_ttl_s
         return 0 if self.negative_ttl_s is None else min(self.negative_ttl_s, self.lowest_ttl_s)
 
-    def chain(self) -> tuple[Alias, ...]:
-        """Return the CNAMEs from the question's name on, in order, each followed once."""
+    def chain(self) -> tuple[Alias, ...] | None:
+        """Return the CNAMEs from the question's name on, in order; None for a loop or a name that cannot be read."""
         steps: dict[bytes, Alias] = {}
         for owner, rdata, ttl in self.aliases[:CHAIN_MAX]:
             name, target = read_name(self.message, owner), read_name(self.message, rdata)
             if name is None or target is None:
-                return ()
+                return None
             steps.setdefault(name.lower(), Alias(target, _LONG.unpack_from(self.message, ttl)[0]))
         found: list[Alias] = []
-        step = steps.pop(self.key, None)
-        while step is not None:
+        name = self.key
+        while name in steps:
+            step = steps[name]
             found.append(step)
-            step = steps.pop(step.target.lower(), None)
+            if len(found) > len(steps):
+                return None
+            name = step.target.lower()
         return tuple(found)
 
 
