@@ -144,7 +144,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._client: Hashable = None
         self._received = bytearray()
+        self._taking = False
         self._unread = False
+        self._aborted = False
         self._reading = True
         self._ended = False
         self._watch: asyncio.TimerHandle | None = None
@@ -155,6 +157,8 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=UNREAD_MAX_BYTES)
         self._client = transport.get_extra_info("peername")
         self._watch = self._loop.call_at(self.progress_s + IDLE_S, self._look)
+        if self._aborted:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a reset is an end like any other
         """Leave; replies still under way go nowhere."""
@@ -189,12 +193,16 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close now."""
+        self._aborted = True
         self._listener.connections.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
     def _take_all(self) -> None:
         """Take messages while there may be more under way; what stays behind waits, and so does the client."""
+        if self._taking:
+            return  # an answer that was there at once; the loop below goes on
+        self._taking = True
         received = self._received
         at = 0
         while not self._is_full() and len(received) - at >= _LENGTH_BYTES:
@@ -204,6 +212,7 @@ class Connection(asyncio.Protocol):
             packet = bytes(received[at + _LENGTH_BYTES : end])
             at = end
             self._take(packet)
+        self._taking = False
         if at:
             del received[:at]
             self.progress_s = self._loop.time()
