@@ -161,7 +161,7 @@ class Planner:
             destination=address,
             port=DNS_PORT,
             payload=payload,
-            interface=server.interface,
+            interface=server.interface if address.is_link_local else None,
         )
         check = self._check(step, Kind.LOOKUP, probe, person)
         return replace(check, token=token, server=server, must_leave=server not in SAMPLES)
@@ -236,7 +236,7 @@ def judge(check: Check, reply: Reply) -> Finding:
     """Return what the reply says of the check."""
     if reply.fault is Fault.NOT_PERMITTED:
         return Finding(check.step, Outcome.UNCHECKED, f"{reply.detail}: run as root, or with CAP_SETUID and CAP_SETGID")
-    if reply.fault is Fault.NO_ROUTE and check.verdict.fate is not Fate.REJECT:
+    if reply.fault is Fault.NO_ROUTE and check.verdict.fate is Fate.REDIRECT:
         why = f"no route to {check.probe.destination} ({reply.detail}), and rules see only what has one"
         return Finding(check.step, Outcome.FAILED if check.must_leave else Outcome.UNCHECKED, why)
     wrong = _WRONG[check.kind](check, reply)

@@ -37,7 +37,7 @@ from meshdns.capture.prove.checks import (
     judge,
 )
 from meshdns.capture.prove.exchange import Fault, Reply
-from meshdns.capture.prove.probe import can_be, greeting, send_all
+from meshdns.capture.prove.probe import ROUND_S, can_be, greeting, send_all
 
 ORDINARY: Final = 65534
 """nobody, on most systems: no process of the mesh's is likely to be it."""
@@ -57,6 +57,7 @@ class Question:
     spec: CaptureSpec | None
     listed: tuple[Server, ...]
     suffix: str
+    wait_s: float = ROUND_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,10 @@ def _packets(rules: _Rules, question: Question) -> Iterator[Finding]:
             *planner.first_round(somebody if is_captured else None, possible),
             *planner.local(somebody, listeners),
         )
-        replies = send_all([check.probe for check in first])
+        replies = send_all([check.probe for check in first], question.wait_s)
     yield from map(judge, first, replies)
     second = tuple(planner.second_round(possible, _ports(first, replies)))
-    again = send_all([check.probe for check in second])
+    again = send_all([check.probe for check in second], question.wait_s)
     yield from map(judge, second, again)
     yield from _counters(rules, before, (*first, *second), (*replies, *again))
 

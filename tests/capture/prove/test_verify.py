@@ -1,0 +1,154 @@
+"""Verification passes where capture works, and names what does not work where a rule, a beat or a route is gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from capturing import LISTED, ports, servers, spec
+from namespaces import Namespace
+from proving import MESHDNS, capture, delete_rules, pod, resolver
+
+from meshdns.capture.apply.install import install, new_record
+from meshdns.capture.dialects.nft.backend import NftBackend
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.spec import CaptureSpec, Family, PoolRest
+from meshdns.capture.prove.checks import Finding, Outcome
+from meshdns.capture.prove.verify import Question, verify
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")
+
+SUFFIX = "probe.meshdns.invalid"
+BACKEND = NftBackend()
+RECORDED = Question(None, servers(*LISTED), SUFFIX, wait_s=0.8)
+EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+TIMED = spec(heartbeat_timeout_s=2.0)
+ONE_FAMILY = replace(TIMED, families=(Family.IPV4,))
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Namespace]:
+    with pod() as made, resolver(made):
+        yield made
+
+
+def _install(there: Namespace, wanted: CaptureSpec) -> None:
+    there.call(lambda: install(BACKEND, new_record(wanted, BACKEND, "1", 1000)))
+
+
+def _verify(there: Namespace, question: Question = RECORDED, *, rules_only: bool = False) -> list[Finding]:
+    return there.call(lambda: list(verify(BACKEND, question, rules_only=rules_only)))
+
+
+def _failed(findings: list[Finding]) -> str:
+    return "\n".join(f"{one.step}: {one.why}" for one in findings if one.outcome is Outcome.FAILED)
+
+
+WORKING = {
+    "defaults": TIMED,
+    "ipv4 only": ONE_FAMILY,
+    "every server": replace(TIMED, dns_servers=servers("0.0.0.0/0", "::/0")),
+    "everything outbound": replace(
+        TIMED, outbound_cidrs=EVERYTHING, exclude_outbound_cidrs=(ip_network("10.0.0.0/24"), ip_network("fd00::/64"))
+    ),
+    "no dns": replace(TIMED, dns=False, dns_servers=()),
+    "port 53 excluded": replace(TIMED, exclude_outbound_ports=ports(53)),
+    "scoped servers": replace(TIMED, dns_servers=servers(f"{LISTED[0]}%eth0", f"{LISTED[1]}%eth0")),
+    "a group only": replace(TIMED, owner_groups=(5000,), exclude_uids=(4000,)),
+    "exclusions": replace(TIMED, exclude_owner_groups=(5000,), exclude_uids=(4000, 4001), proxy_mark=77),
+    "pools direct": replace(TIMED, pool_rest=PoolRest.DIRECT),
+}
+
+
+@pytest.mark.parametrize("case", WORKING)
+def test_passes_where_capture_works(there: Namespace, case: str) -> None:
+    """Nothing fails and nothing is left out where rules, resolver and relay do their work."""
+    _install(there, WORKING[case])
+    findings = _verify(there)
+    assert not [one for one in findings if one.outcome is not Outcome.PROVEN]
+
+
+BROKEN = {
+    "nat-dns-4": "udp lookup at 10.96.0.10 as uid 65534: it did not reach the resolver",
+    "zone-dns-4": "udp lookup at 10.96.0.10 as uid 65534: it did not reach the resolver",
+    "zone-answer-4": "udp lookup at 10.96.0.10 as uid 65534: it did not reach the resolver",
+    "nat-proxy-uid": "tcp lookup at 10.96.0.10 as the proxy (uid 1337): it reached the resolver, and must not",
+    "nat-proxy-gid": "tcp lookup at 10.96.0.10 as the proxy (gid 1337): it reached the resolver, and must not",
+    "zone-proxy-uid": "(uid 1337), from the port of a captured lookup: it reached the resolver, and must not",
+    "zone-proxy-gid": "(gid 1337), from the port of a captured lookup: it reached the resolver, and must not",
+    "nat-out-4": "relay at 240.240.255.255: it did not reach the relay",
+    "rest-pool-4": "datagram to pool address 240.240.255.255: it was not refused",
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_packets_tell_which_rule_is_gone(there: Namespace, rule: str) -> None:
+    """With one rule removed by hand, a packet meets another fate, and verification says which."""
+    _install(there, ONE_FAMILY)
+    delete_rules(there, rule)
+    failed = _failed(_verify(there))
+    assert f"rule {rule}: it is missing" in failed
+    assert BROKEN[rule] in failed
+
+
+def test_each_rule_is_missed(there: Namespace) -> None:
+    """Whichever rule is removed by hand: verification names it and says what it was for."""
+    for rule in plan(TIMED).rules():
+        _install(there, TIMED)
+        delete_rules(there, rule.id)
+        assert _failed(_verify(there, rules_only=True)) == f"rule {rule.id}: it is missing: {rule.why}"
+
+
+def test_a_beat_that_is_not_counted_is_named(there: Namespace) -> None:
+    """Without the rules that mark and count heartbeats the switch closes, and that is the first step to fail."""
+    for rule in ("beat-mark-4", "beat-4"):
+        _install(there, ONE_FAMILY)
+        delete_rules(there, rule)
+        while there.call(BACKEND.read).alive:
+            time.sleep(0.1)
+        findings = _verify(there)
+        failed = [one.step for one in findings if one.outcome is Outcome.FAILED]
+        assert failed[:2] == [f"rule {rule}", "heartbeat ipv4"]
+        assert "udp lookup at 10.96.0.10 as uid 65534" in failed
+
+
+def test_what_is_not_installed_cannot_work(there: Namespace) -> None:
+    """Where nothing is installed, that is what is said, once."""
+    capture(there, "uninstall")
+    assert _failed(_verify(there)) == "rules: nothing is installed: run `meshdns capture install`"
+
+
+def test_a_server_without_a_route_is_named(there: Namespace) -> None:
+    """A captured server that packets have no way to is a failure; rules see only what has a route."""
+    there.run("ip", "route", "add", "unreachable", "10.99.0.1/32")
+    _install(there, replace(ONE_FAMILY, dns_servers=servers(LISTED[0], "10.99.0.1")))
+    assert "udp lookup at 10.99.0.1 as uid 65534: no route to 10.99.0.1" in _failed(_verify(there))
+
+
+def test_the_command_says_what_failed_and_exits_with_126(there: Namespace) -> None:
+    """The command prints a line for each step, the first failure on stderr, and exits with 126; 0 when all is well."""
+    listed = [f"--dns-servers={address}" for address in LISTED]
+    capture(there, "install", *listed)
+    good = capture(there, "verify")
+    assert {line.split()[0] for line in good.stdout.splitlines()} == {"ok"}
+    delete_rules(there, "nat-dns-6")
+    bad = capture(there, "verify", "--rules-only", check=False)
+    assert bad.returncode == 126
+    assert bad.stderr.startswith("meshdns: cannot verify capture: rule nat-dns-6: it is missing")
+    assert len(bad.stderr.splitlines()) == 1
+
+
+def test_without_privilege_it_says_what_it_could_not_check(there: Namespace) -> None:
+    """An ordinary user's own lookups are checked; who they may not be, and rules they may not read, are listed."""
+    _install(there, TIMED)
+    owner = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+    may_read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    done = there.run(*owner, *may_read, MESHDNS, "capture", "verify", *(f"--dns-servers={one}" for one in LISTED))
+    lines = done.stdout.splitlines()
+    assert "unchecked counters: the rules cannot be read" in lines
+    assert f"ok        udp lookup at {LISTED[0]} as uid 1000, ourselves" in lines
+    assert [line for line in lines if "unchecked lookups as the proxy (uid 1337)" in line]
