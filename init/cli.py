@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import click
 
@@ -17,11 +18,23 @@ from meshdns.init.errors import InitError
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
 
-COMMANDS = {
-    "capture": "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.",
-    "resolver": "Answer the names of mounted ServiceEntries; forward every other name.",
-    "demo": "Show all of it on this machine, in throw-away network namespaces.",
+
+class _Entry(NamedTuple):
+    help: str
+    modules: tuple[str, ...]
+
+
+COMMANDS: Final = {
+    "capture": _Entry(
+        "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.", ("capture",)
+    ),
+    "resolver": _Entry(
+        "Answer the names of mounted ServiceEntries; forward every other name.", ("resolver", "resolver_ask")
+    ),
+    "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
 }
+"""The first module of a command holds it; the others add to it."""
+
 USAGE = 2
 INTERRUPTED = 130
 
@@ -35,13 +48,13 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"meshdns.init.commands.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        modules = [importlib.import_module(f"meshdns.init.commands.{name}") for name in COMMANDS[cmd_name].modules]
+        command: click.Command = getattr(modules[0], cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -6,22 +6,31 @@ import asyncio
 import base64
 import binascii
 import http
+import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshdns.resolver.query.answer import Drop, decide
+from meshdns.resolver.query.cache import Key
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
 from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces
-from meshdns.resolver.serve.explain import addresses_of, explain_address, explain_name, explain_row
-from meshdns.resolver.serve.metrics import exposition, metrics
+from meshdns.resolver.serve.explain import Explanation, addresses_of, explain_address, explain_name, explain_row
+from meshdns.resolver.serve.metrics import RCODE_NAMES, TYPE_NAMES, exposition, metrics
+from meshdns.resolver.serve.upstream import ServerState
+from meshdns.resolver.table.names import to_key, to_text
+from meshdns.resolver.table.records import IN
 
 if TYPE_CHECKING:
     from meshdns.resolver.serve.run import Resolver
 
-DNS_MESSAGE = "application/dns-message"
+DNS_MESSAGE: Final = "application/dns-message"
 """RFC 8484, section 6."""
+
+PLAIN_QUERY: Final = struct.pack("!6H", 0, 0x0100, 1, 0, 0, 0)
+"""A header with RD and one question."""
 
 
 def handlers(resolver: Resolver) -> Mapping[str, Handler]:
@@ -74,7 +83,34 @@ class _Pages:
             return as_json(explain_address(self._resolver.table, address))
         if "name" not in parameters:
             return Response(b"give name=NAME or address=ADDRESS\n", http.HTTPStatus.BAD_REQUEST)
-        return as_json(explain_name(self._resolver.table, parameters["name"]))
+        found = explain_name(self._resolver.table, parameters["name"])
+        if not found["ours"]:
+            found |= await self._asked(parameters["name"], parameters.get("type", "A"))
+        return as_json(found)
+
+    async def _asked(self, name: str, type_name: str) -> Explanation:
+        """Ask for a name that is forwarded, and say what came, from whom, and how long it took."""
+        qtype = next((number for number, text in TYPE_NAMES.items() if text == type_name.upper()), None)
+        key = to_key(name.lower())
+        if key is None or qtype is None:
+            return {}
+        packet = PLAIN_QUERY + key + struct.pack("!HH", qtype, IN)
+        forwarder = self._resolver.forwarder
+        kept = Key(key, qtype, 0)
+        now = asyncio.get_running_loop().time()
+        entry = forwarder.cache.find(kept, now)
+        cached = "nothing" if entry is None else f"answer of {entry.server}, {now - entry.stored_s:.0f} s old"
+        began = time.perf_counter()
+        reply = await self._answer(packet)
+        took_ms = (time.perf_counter() - began) * 1000
+        entry = forwarder.cache.find(kept, now)
+        server = f" from {entry.server}" if entry is not None else ""
+        rcode = RCODE_NAMES.get(reply[3] & 15, "other") if reply else "none"
+        return {
+            "cache": cached,
+            "asked": f"{rcode}{server} in {took_ms:.1f} ms",
+            "upstreams": [_server_line(server) for server in forwarder.servers()],
+        }
 
     async def query(self, parameters: Mapping[str, str]) -> Response:
         """Answer the DNS message in `dns` (base64url) as RFC 8484 has it, the way any client is answered."""
@@ -102,3 +138,10 @@ class _Pages:
 
         self._resolver.forwarder.submit(decision.packet, decision, "admin", STREAM_MOST_BYTES, respond)
         return decision.complete(packet, await answered)
+
+
+def _server_line(server: ServerState) -> str:
+    zone = f" for {to_text(server.zone)}" if server.zone else ""
+    state = "leads back to us" if server.looping else "healthy" if server.healthy else "silent"
+    rtt = "" if server.round_trip_s is None else f", {server.round_trip_s * 1000:.1f} ms"
+    return f"{server.name}{zone}: {state}{rtt}, {server.failures} of {server.attempts} tries failed"
