@@ -22,6 +22,8 @@ _LABEL: Final = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _FQDN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _WILDCARD: Final = re.compile(rf"(?=[^.]{{1,63}}(?:\.|$))(?:\*|\*-?{_LABEL})(?:\.{_LABEL})*\.?")
 _NUMERIC_TOP: Final = re.compile(r"(?:.*\.)?[0-9]+\.?")
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 DNS_LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 """A port or namespace name: DNS-1123 label, lower case."""
@@ -61,6 +63,11 @@ def address(text: str) -> Address | None:
         return None if "%" in text else IPv6Address(text)
     except ValueError:
         return None
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is an IP address, without making one of the common sort."""
+    return _IPV4.fullmatch(text) is not None or (":" in text and address(text) is not None)
 
 
 def network(text: str) -> Address | Network | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from operator import attrgetter
 from typing import Final
 
 from meshdns.resolver.source import rules
@@ -78,7 +79,7 @@ def allocate(
         if position in offsets
     ]
     resting = taken.resting()
-    tenures = sorted((*active, *resting), key=lambda tenure: tenure.offset)
+    tenures = sorted((*active, *resting), key=attrgetter("offset"))
     return Allocation(
         tuple(_leases(wanting, offsets, pools)),
         tuple(tenures),
@@ -202,5 +203,5 @@ def _leases(wanting: list[Tenant], offsets: dict[int, int], pools: Pools) -> Ite
     for position, tenant in enumerate(wanting):
         if position in offsets:
             v4, v6 = pools.pair(offsets[position])
-            for namespace in dict.fromkeys(m.entry.meta.namespace for m in tenant.members if not m.status):
+            for namespace in {member.entry.meta.namespace: None for member in tenant.members if not member.status}:
                 yield Lease(tenant.host, namespace, v4, v6)

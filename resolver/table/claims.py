@@ -42,7 +42,14 @@ class Claims:
 
 def claims(entries: Iterable[Entry], pools: Pools) -> Claims:
     """Return what `entries` claim, but for status.addresses."""
-    return Claims(pools.offsets(block) for entry in entries for block in _claimed(entry))
+    found = []
+    for entry in entries:
+        for claimed in _claimed(entry):
+            if not isinstance(claimed, str):
+                found.append(pools.offsets(claimed))
+            elif pools.may_hold(claimed) and (address := parse_address(claimed)):
+                found.append(pools.offsets(address))
+    return Claims(found)
 
 
 def status_claims(entries: Iterable[Entry], pools: Pools) -> Iterator[range]:
@@ -53,20 +60,16 @@ def status_claims(entries: Iterable[Entry], pools: Pools) -> Iterator[range]:
                 yield from map(pools.offsets, given)
 
 
-def _claimed(entry: Entry) -> Iterator[Address | Network]:
+def _claimed(entry: Entry) -> Iterator[Address | Network | str]:
+    """Yield what the entry claims; where a name may stand as well as an address, the text."""
     if isinstance(entry, ServiceEntry):
         yield from entry.addresses
-        texts = [endpoint.address for endpoint in entry.endpoints]
+        for endpoint in entry.endpoints:
+            yield endpoint.address
     elif isinstance(entry, Service):
         yield from entry.cluster_ips
-        return
     elif isinstance(entry, EndpointSlice):
         for part in entry.endpoints:
             yield from part.addresses
-        return
     else:
-        texts = [entry.endpoint.address]
-    for text in texts:
-        found = parse_address(text)
-        if found is not None:
-            yield found
+        yield entry.endpoint.address

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from meshdns.resolver.source.entry import Address, Entry, Resolution, ServiceEntry, allows_lease
-from meshdns.resolver.source.syntax import address as parse_address
+from meshdns.resolver.source.syntax import is_address
 
 _LEASED: Final = frozenset({Resolution.STATIC, Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
 _PUBLIC: Final = "*"
@@ -21,17 +22,19 @@ _OWN: Final = "."
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry that names the host, at `position` in its hosts. `status` is what Istio's controller gave it."""
+    """One entry that names the host. `status` is what Istio's controller gave it.
+
+    `order` says who comes first: the older entry, those of unknown age last; then namespace, name and place in hosts.
+    """
 
     entry: ServiceEntry
-    position: int
     status: tuple[Address, ...]
+    order: tuple[float, str, str, int]
 
     @property
-    def order(self) -> tuple[float, str, str, int]:
-        """Who comes first: the older entry, those of unknown age last; then namespace, name and place in hosts."""
-        meta = self.entry.meta
-        return (math.inf if meta.created is None else meta.created, meta.namespace, meta.name, self.position)
+    def position(self) -> int:
+        """The host's place in the entry's hosts."""
+        return self.order[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def is_eligible(entry: ServiceEntry, *, answer_endpoints: bool = False) -> bool:
 
 
 def _has_ip_endpoint(entry: ServiceEntry) -> bool:
-    return any(parse_address(endpoint.address) for endpoint in entry.endpoints)
+    return any(is_address(endpoint.address) for endpoint in entry.endpoints)
 
 
 def tenants(entries: Iterable[Entry], *, answer_endpoints: bool = False) -> list[Tenant]:
@@ -70,21 +73,20 @@ def tenants(entries: Iterable[Entry], *, answer_endpoints: bool = False) -> list
     by_host: dict[str, list[Member]] = {}
     for entry in entries:
         if isinstance(entry, ServiceEntry) and is_eligible(entry, answer_endpoints=answer_endpoints):
+            meta = entry.meta
+            created = math.inf if meta.created is None else meta.created
             for position, host in enumerate(entry.hosts):
                 if not host.startswith("*"):
                     status = entry.status_addresses.get(host, ())
-                    by_host.setdefault(host, []).append(Member(entry, position, status))
+                    order = (created, meta.namespace, meta.name, position)
+                    by_host.setdefault(host, []).append(Member(entry, status, order))
     found = []
     for host, members in by_host.items():
         if len(members) == 1:
             found.append(Tenant(host, tuple(members)))
         else:
-            found += [Tenant(host, tuple(sorted(group, key=_order))) for group in _seen_together(members)]
+            found += [Tenant(host, tuple(sorted(group, key=attrgetter("order")))) for group in _seen_together(members)]
     return sorted(found, key=lambda tenant: (tenant.members[0].order, tenant.host))
-
-
-def _order(member: Member) -> tuple[float, str, str, int]:
-    return member.order
 
 
 def _seen_together(members: list[Member]) -> Iterator[list[Member]]:

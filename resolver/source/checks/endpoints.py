@@ -37,7 +37,7 @@ def check(entry: ServiceEntry, spec: Fields, report: Report) -> None:
             _check_ports(endpoint, at, names, report)
         if entry.resolution is Resolution.STATIC:
             _check_static(endpoint, item, at, entry, report)
-        elif not syntax.address(endpoint.address) and not syntax.is_domain(endpoint.address):
+        elif not syntax.is_address(endpoint.address) and not syntax.is_domain(endpoint.address):
             reason = f"{endpoint.address[:64]!r} is neither a domain name nor an IP address"
             report.add(rules.DNS_ENDPOINT, (*at, "address"), reason)
 
@@ -51,7 +51,7 @@ def check_workload(entry: WorkloadEntry, spec: Fields, report: Report) -> None:
         _check_unix(endpoint, ("spec",), report)
     elif not endpoint.address:
         _check_missing(spec, ("spec",), report)
-    elif not syntax.address(endpoint.address) and not syntax.is_domain(endpoint.address):
+    elif not syntax.is_address(endpoint.address) and not syntax.is_domain(endpoint.address):
         reason = f"{endpoint.address[:64]!r} is neither a domain name nor an IP address"
         report.add(rules.DNS_ENDPOINT, ("spec", "address"), reason)
 
@@ -64,7 +64,7 @@ def _check_static(endpoint: Endpoint, item: Fields, at: Path, entry: ServiceEntr
             report.add(rules.ENDPOINT_UNIX_ONE_PORT, at, reason)
     elif not endpoint.address:
         _check_missing(item, at, report)
-    elif not syntax.address(endpoint.address):
+    elif not syntax.is_address(endpoint.address):
         report.add(rules.ENDPOINT_NOT_IP, (*at, "address"), f"{endpoint.address[:64]!r} is not a valid IP address")
 
 
