@@ -12,7 +12,15 @@ from meshdns.capture.errors import PreflightError
 
 TIMEOUT_S: Final = 30
 """A kernel answers in milliseconds; whoever takes longer waits for a lock that nobody will give up."""
-PACKAGES: Final = {"nft": "nftables"}
+PACKAGES: Final = {
+    "nft": "nftables",
+    **{
+        f"{program}-{variant}-{what}": "iptables"
+        for program in ("iptables", "ip6tables")
+        for variant in ("legacy", "nft")
+        for what in ("save", "restore")
+    },
+}
 """Debian's names for what holds a program."""
 
 

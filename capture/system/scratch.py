@@ -1,0 +1,47 @@
+"""Door: an empty network namespace to try things in, so that trying changes nothing anywhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from meshdns.capture.errors import PreflightError
+
+T = TypeVar("T")
+
+CLONE_NEWNET: Final = 0x40000000
+"""linux/sched.h"""
+
+
+def in_scratch(function: Callable[[], T]) -> T:
+    """Call a function in a network namespace of its own, which ends with it; its result or exception comes back.
+
+    PreflightError: no namespace may be made (it takes CAP_SYS_ADMIN).
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            _leave()
+            results.append(function())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+            errors.append(error)
+
+    # A thread, because a process cannot come back from where it went; programs that it starts go with it.
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _leave() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        cause = os.strerror(ctypes.get_errno()).lower()
+        raise PreflightError(f"cannot make a network namespace to try in: {cause}: it takes CAP_SYS_ADMIN")

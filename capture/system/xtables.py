@@ -1,0 +1,46 @@
+"""Door: /proc. What the kernel says of iptables without being asked through a program, and so without being changed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.spec import Family
+
+_NAMES: Final = {Family.IPV4: "ip_tables_names", Family.IPV6: "ip6_tables_names"}
+_COARSE_CLOCK: Final = 6
+"""CLOCK_MONOTONIC_COARSE (linux/time.h): its resolution is one tick of the kernel."""
+_TICKS_AT_BOOT_S: Final = -300
+"""The kernel's ticks wrap around five minutes after boot, on purpose (INITIAL_JIFFIES in linux/jiffies.h)."""
+_TICKS_WRAP_AT: Final = 2**32
+
+
+def legacy_tables(family: Family) -> frozenset[str]:
+    """Return the legacy tables that exist; PreflightError where we may not look."""
+    try:
+        return frozenset(_net(_NAMES[family]).split())
+    except FileNotFoundError:
+        return frozenset()  # a kernel without them, or without any table so far
+    except PermissionError as error:
+        raise PreflightError("cannot read which iptables tables exist: run as root") from error
+
+
+def heartbeats(name: str) -> str | None:
+    """Return what the kernel's list `name` of xt_recent remembers, None where no rule has such a list."""
+    try:
+        return _net(f"xt_recent/{name}")
+    except OSError:
+        return None
+
+
+def ticks() -> tuple[float, float]:
+    """Return the kernel's time in ticks (jiffies), within half a second, and how many of them are a second."""
+    per_second = 1 / time.clock_getres(_COARSE_CLOCK)
+    since_boot_s = time.clock_gettime(_COARSE_CLOCK)
+    return _TICKS_WRAP_AT + (_TICKS_AT_BOOT_S + since_boot_s) * per_second, per_second
+
+
+def _net(name: str) -> str:
+    return Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii", errors="replace")
