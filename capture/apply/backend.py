@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from meshdns.capture.dialects.iptables.backend import iptables_backend
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.ruleset import Rule, RuleSet
@@ -33,7 +34,11 @@ class Backend(Protocol):
         """Remove everything of ours; no error where there is nothing."""
 
 
-BACKENDS: Final[Mapping[str, Callable[[], Backend]]] = {"nft": NftBackend}
+BACKENDS: Final[Mapping[str, Callable[[], Backend]]] = {
+    "nft": NftBackend,
+    "iptables-nft": lambda: iptables_backend("nft"),
+    "iptables-legacy": lambda: iptables_backend("legacy"),
+}
 AUTO: Final = "auto"
 
 

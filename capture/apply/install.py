@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshdns.capture.apply import scopes
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.record import Record, from_comments, to_comments
@@ -42,9 +43,12 @@ def inspect(backend: Backend) -> Installation:
         return Installation(held, None, Condition.FOREIGN, ("no record of who installed this",))
     wanted = backend.visible(plan(record.spec))
     condition = compare(wanted, held)
-    if condition is Condition.SAME and plan(record.spec).fingerprint() != record.fingerprint:
+    drift = (*differences(wanted, held, backend.text), *scopes.differences(record.spec))
+    if plan(record.spec).fingerprint() != record.fingerprint:
+        drift = (*drift, f"recorded by meshdns {record.version}, which planned other rules")
+    if condition is Condition.SAME and drift:
         condition = Condition.STALE
-    return Installation(held, record, condition, differences(wanted, held, backend.text))
+    return Installation(held, record, condition, drift)
 
 
 def install(backend: Backend, record: Record) -> bool:
@@ -56,7 +60,7 @@ def install(backend: Backend, record: Record) -> bool:
     rules = plan(record.spec)
     before = inspect(backend)
     if _is_installed(backend, rules, record, before.held):
-        return False
+        return scopes.settle(record.spec)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
     backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
@@ -65,15 +69,16 @@ def install(backend: Backend, record: Record) -> bool:
         wrong = "; ".join(differences(backend.visible(rules), after, backend.text)[:3]) or "the record differs"
         _roll_back(backend, before, after)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
+    scopes.settle(record.spec)
     return True
 
 
 def uninstall(backend: Backend) -> bool:
     """Remove everything of ours, whatever configuration made it; returns whether there was anything."""
-    if not backend.read().present:
-        return False
-    backend.remove()
-    return True
+    present = backend.read().present
+    if present:
+        backend.remove()
+    return scopes.settle(None) or present
 
 
 def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observed) -> bool:

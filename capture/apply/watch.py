@@ -1,0 +1,141 @@
+"""Watching what is installed: put back what somebody else removed or changed, follow the nameservers of resolv.conf.
+
+`Watch` decides what to do at one look; `watch` waits for the kernel's events and for time. What `uninstall` removes and
+what `install` puts in place is nobody else's doing: the one dismisses the watch, the other is taken over.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.compare import Condition
+from meshdns.capture.apply.install import inspect, install, new_record
+from meshdns.capture.apply.record import Record
+from meshdns.capture.errors import CaptureError
+from meshdns.capture.policy.spec import CaptureSpec, Server
+from meshdns.capture.system.events import RuleEvents
+from meshdns.capture.system.namespace import locked
+from meshdns.capture.system.notes import watching
+
+logger = logging.getLogger("meshdns.capture")
+
+TICK_S: Final = 0.5
+"""How often resolv.conf is looked at; what is new there must be the same at two looks, or it is half written."""
+POLL_S: Final = 1.0
+"""How often rules are read that the kernel tells no events of: those of iptables-legacy."""
+NET_S: Final = 10.0
+"""How often they are read where it does, should an event be lost."""
+SETTLE_S: Final = 0.1
+"""A reload of a firewall is many transactions."""
+SHOWN: Final = 10
+"""Lines of a difference that are logged."""
+WITH_EVENTS: Final = frozenset({"nft", "iptables-nft"})
+
+
+class Readable(Protocol):
+    """What can be waited for."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+
+Nameservers = Callable[[], tuple[Server, ...] | None]
+"""Reads resolv.conf; None where that cannot be done now."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is to be there, and how to see to it.
+
+    `wanted` is what `known`, the last record seen in the kernel, and resolv.conf ask for.
+    """
+
+    backend: Backend
+    wanted: Record
+    nameservers: Nameservers
+    version: str
+    known: Record | None = None
+    _listed: tuple[Server, ...] | None = None
+    _seen: tuple[Server, ...] | None = None
+
+    def look(self, by: Sequence[str] = ()) -> None:
+        """Read the rules; where they are not as they should be, put them back. `by`: who may have changed them."""
+        found = inspect(self.backend)
+        if found.condition is Condition.SAME and found.record and self.known and found.record.spec != self.known.spec:
+            logger.info("following another configuration: installed by meshdns %s", found.record.version)
+            self.known = self.wanted = found.record
+            self._listed = None
+            return
+        if found.condition is not Condition.SAME:
+            what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
+            logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
+            for line in found.drift[:SHOWN]:
+                logger.warning("drift: %s", line)
+        install(self.backend, self.wanted)
+        self.known = self.wanted
+
+    def follow_nameservers(self) -> bool:
+        """Want the nameservers that resolv.conf lists now; returns whether they are others than before."""
+        spec = self.wanted.spec
+        listed = self.nameservers() if spec.dns and spec.resolv_conf else None
+        settled, self._seen = listed == self._seen, listed
+        if listed is None or not settled or listed == self._listed:
+            return False
+        before = listed if self._listed is None else self._listed
+        # What was captured besides the listed ones was asked for by address, and stays; but who can tell it from them
+        # where the file has changed since it was read for `install`?
+        tellable = self._listed is not None or set(listed) <= set(spec.dns_servers)
+        besides = [server for server in spec.dns_servers if server not in before] if tellable else []
+        self._listed = listed
+        return self._want(replace(spec, dns_servers=tuple(dict.fromkeys((*listed, *besides)))))
+
+    def _want(self, spec: CaptureSpec) -> bool:
+        if set(spec.dns_servers) == set(self.wanted.spec.dns_servers):
+            return False
+        logger.info("%s lists other nameservers: capturing %s", spec.resolv_conf, ", ".join(map(str, spec.dns_servers)))
+        for warning in spec.warnings():
+            logger.warning("%s", warning)
+        self.wanted = new_record(spec, self.backend, self.version, int(time.time()))
+        return True
+
+
+def watch(there: Watch, stop: Readable) -> None:
+    """Keep the rules as they should be until `stop` is readable or `uninstall` removes them.
+
+    PreflightError where another watch is at it, or where events are not ours to see.
+    """
+    with watching() as dismissed, selectors.DefaultSelector() as selector, RuleEvents() as events:
+        selector.register(stop, selectors.EVENT_READ)
+        selector.register(events, selectors.EVENT_READ)
+        pause_s = NET_S if there.backend.name in WITH_EVENTS else POLL_S
+        next_look = 0.0
+        while not dismissed():
+            ready = [key.fileobj for key, _ in selector.select(TICK_S)]
+            if stop in ready:
+                return
+            by = _settled(events) if events in ready else ()
+            if there.follow_nameservers() or by or time.monotonic() >= next_look:
+                next_look = time.monotonic() + (pause_s if _look(there, by, dismissed) else POLL_S)
+
+
+def _settled(events: RuleEvents) -> tuple[str, ...]:
+    time.sleep(SETTLE_S)
+    return events.drain()
+
+
+def _look(there: Watch, by: tuple[str, ...], dismissed: Callable[[], bool]) -> bool:
+    """Look under the lock, so that nobody else's change is seen half done; returns whether all is well."""
+    try:
+        with locked():
+            if not dismissed():
+                there.look(by)
+    except CaptureError as error:
+        logger.error("%s: trying again", error)  # noqa: TRY400 - its text is all there is to say
+        return False
+    return True
