@@ -69,6 +69,7 @@ class Reloader:
         self._memo = b""
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._told: frozenset[str] = frozenset()
 
     def trigger(self, search: tuple[str, ...]) -> None:
         """Load as soon as may be, with these search suffixes."""
@@ -116,7 +117,7 @@ class Reloader:
         self.counters.last_s = time.monotonic() - began
         self.counters.loaded_at = time.time()
         self._accept(table)
-        _tell(summary, len(table.rows))
+        self._tell(summary, len(table.rows))
         # What was just built lives long; the collector need not look at it again.
         gc.freeze()
 
@@ -133,6 +134,15 @@ class Reloader:
             await asyncio.sleep(0)
         return summary, assembler.finish(), frame
 
+    def _tell(self, summary: Summary, hosts: int) -> None:
+        """Log what a load came to: the problems that the last one did not have, and whose answers are others now."""
+        problems = tuple(map(str, (*summary.reports, *summary.problems)))
+        for text in problems:
+            if text not in self._told:
+                logger.warning("%s", text)
+        self._told = frozenset(problems)
+        _tell_changes(summary, hosts)
+
 
 async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summary, rows, or the memo
     try:
@@ -144,10 +154,7 @@ async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summa
         raise LoadError("the loading process ended before it was done: see what it wrote above") from error
 
 
-def _tell(summary: Summary, hosts: int) -> None:
-    """Log what a load came to: every problem, and by name what is different for those who ask."""
-    for text in (*summary.reports, *summary.problems):
-        logger.warning("%s", text)
+def _tell_changes(summary: Summary, hosts: int) -> None:
     changes = summary.changes
     logger.info(
         "generation %d: %d hosts from %d objects, %d leases",

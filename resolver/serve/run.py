@@ -20,6 +20,7 @@ from meshdns.resolver.serve.datagram import DatagramListener
 from meshdns.resolver.serve.families import has_global_ipv6
 from meshdns.resolver.serve.heartbeat import Heartbeat
 from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_descriptors
+from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
 from meshdns.resolver.serve.pages import handlers
 from meshdns.resolver.serve.reload import Reloader
@@ -63,7 +64,8 @@ def serve(settings: ServeSettings, companions: Sequence[Companion] = ()) -> None
     """Serve until SIGTERM. Raises PreflightError before anything was answered, SettingsError for contradictions."""
     _check_uid(settings)
     _raise_descriptor_limit()
-    asyncio.run(Resolver(settings, companions).run())
+    with asyncio.Runner(loop_factory=AnsweringLoop) as runner:
+        runner.run(Resolver(settings, companions).run())
 
 
 class Resolver:
