@@ -17,8 +17,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from namespaces import Namespace, namespace, veth
 
+from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.install import install, new_record, uninstall
-from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate, Packet
@@ -115,26 +115,26 @@ class Probe:
 class World:
     """A pod, what is outside it, and their listeners."""
 
-    def __init__(self, pod: Namespace, outside: Namespace) -> None:
+    def __init__(self, pod: Namespace, outside: Namespace, backend: str) -> None:
         self.pod = pod
         self.outside = outside
+        self.backend = BACKENDS[backend]()
         self.dns_port = SPEC.dns_port
         self._ports = itertools.count(20000)
         """A source port for each packet, so that none meets an older one's conntrack entry."""
 
     def install(self, wanted: CaptureSpec) -> bool:
         """Install in the pod, as `meshdns capture install` does."""
-        backend = NftBackend()
         self.dns_port = wanted.dns_port
-        return self.pod.call(lambda: install(backend, new_record(wanted, backend, "0", 0)))
+        return self.pod.call(lambda: install(self.backend, new_record(wanted, self.backend, "0", 0)))
 
     def uninstall(self) -> bool:
         """Remove what is installed in the pod."""
-        return self.pod.call(lambda: uninstall(NftBackend()))
+        return self.pod.call(lambda: uninstall(self.backend))
 
     def held(self) -> Observed:
         """Return what the pod's kernel holds of ours."""
-        return self.pod.call(NftBackend().read)
+        return self.pod.call(self.backend.read)
 
     def beat(self, uid: int = PROXY) -> None:
         """Send one heartbeat of each family from `uid`."""
@@ -178,7 +178,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(*, resolver: bool = True) -> Iterator[World]:
+def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
     """Make a world: the outside has every address that is not the pod's, and answers on ports 53 and 80 of each.
 
     Without `resolver` nothing listens where redirects end: the test brings its own.
@@ -196,7 +196,7 @@ def world(*, resolver: bool = True) -> Iterator[World]:
             if resolver:
                 inside += [(address, port, str(port)) for address in CAPTURED_AT for port in (15053, 15001, 15006)]
             stack.enter_context(_serving(pod, inside))
-            yield World(pod, outside)
+            yield World(pod, outside, backend)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pytest
 from capture_cases import CASES
 from capturing import APP, LEASED, LISTED, OUTSIDE, POD, PROXY, STUB, UNLISTED, Probe, world
 
+from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import simulate
@@ -74,12 +75,13 @@ table inet firewall {
 """
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES)
-def test_kernel_and_simulator_agree(case: str) -> None:
+def test_kernel_and_simulator_agree(case: str, backend: str) -> None:
     """Whoever sends what to whom, resolver up or down: the kernel does what the simulator says."""
     rules = plan(CASES[case])
     wrong = []
-    with world() as there:
+    with world(backend=backend) as there:
         there.install(CASES[case])
         for alive in ((), tuple(Family)):
             if alive:
@@ -92,11 +94,12 @@ def test_kernel_and_simulator_agree(case: str) -> None:
     assert not wrong, "\n".join(wrong[:20])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["defaults", "exclude-group", "exclude-port-53", "exclude-interface", "owner-group"])
-def test_what_is_left_alone_is_left_alone_fully(case: str) -> None:
+def test_what_is_left_alone_is_left_alone_fully(case: str, backend: str) -> None:
     """A firewall that lets in only answers it has seen asked changes no packet's fate, captured or not."""
     rules = plan(CASES[case])
-    with world() as there:
+    with world(backend=backend) as there:
         there.pod.run("nft", "-f", "-", stdin=STATEFUL_FIREWALL)
         there.install(CASES[case])
         there.beat()
