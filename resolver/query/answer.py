@@ -12,7 +12,15 @@ from typing import Final, NamedTuple
 
 from meshdns.resolver.query import wire
 from meshdns.resolver.query.chase import Chase
-from meshdns.resolver.query.wire import NXDOMAIN, Query, Sections
+from meshdns.resolver.query.wire import (
+    COMMON_HEADERS,
+    COMMON_OPTS,
+    NXDOMAIN,
+    UDP_PLAIN_BYTES,
+    Query,
+    Sections,
+    read_opt,
+)
 from meshdns.resolver.table.live import A_BYTES, AAAA_BYTES, Answer, Match, Name, Table, section_counts
 from meshdns.resolver.table.names import NAME_BYTES, label_starts, reversed_digits
 from meshdns.resolver.table.records import OWNER, record
@@ -87,7 +95,7 @@ def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> b
         answer = _expanded(table, key, kind, past)
     else:
         answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else _other(table, name, kind)
-    head = wire.COMMON_HEADERS.get(packet[2:12])
+    head = COMMON_HEADERS.get(packet[2:12])
     if answer is not None and head is not None:
         counts, counts_edns, records, starts, length = answer
         if starts is not None:
@@ -95,11 +103,11 @@ def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> b
             records = records[start : start + length]
         if not head[1]:
             reply = packet[:2] + head[0] + counts + packet[12:past] + records
-            if len(reply) <= wire.UDP_PLAIN_BYTES or stream:
+            if len(reply) <= UDP_PLAIN_BYTES or stream:
                 tally[kind] += 1
                 return reply
         else:
-            opt = wire.COMMON_OPTS.get(packet[past : past + 11]) or wire.read_opt(packet, past)
+            opt = COMMON_OPTS.get(packet[past : past + 11]) or read_opt(packet, past)
             if opt is not None:
                 reply = packet[:2] + head[0] + counts_edns + packet[12:past] + records + opt[1]
                 if len(reply) <= opt[0] or stream:

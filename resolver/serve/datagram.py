@@ -25,7 +25,7 @@ from meshdns.resolver.table.live import Table
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
 """The default holds 193 small queries: a burst of 256 lost 63, each a wait of 5 s in a stub (NSD asks for 1 MiB)."""
 
-LOOK_EVERY: Final = 8
+LOOK_EVERY: Final = 16
 """While packets come one by one, every how many turns to look whether others wait."""
 
 _SO_MEMINFO: Final = 55  # include/uapi/asm-generic/socket.h
@@ -90,13 +90,14 @@ class DatagramListener:
         self._observe = observe
         self._batch = Batch(sock) if (is_available() if batched is None else batched) and observe is None else None
         self._waiting = False
-        self._singles = 0
+        self._until_look = LOOK_EVERY
+        self._tally = self.counters.tally
         self._loop: AbstractEventLoop | None = None
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to answer: while the loop waits if it is an `AnsweringLoop`, else as one of its readers."""
         self._loop = loop
-        turn = self._observed if self._observe is not None else self._single if self._batch is None else self._turn
+        turn = self._turn if self._observe is None else self._observed
         if isinstance(loop, AnsweringLoop):
             loop.add_turn(self._sock.fileno(), turn)
         else:
@@ -122,36 +123,34 @@ class DatagramListener:
     # Every turn returns whether it did nothing but answer (`loop.Turn`).
 
     def _turn(self) -> bool:
+        """Answer one packet, or as many as wait if several did the last time somebody looked."""
         if self._waiting:
             return self._many()
-        alone = self._single()
-        self._singles += 1
-        if self._singles >= LOOK_EVERY:
-            self._singles = 0
-            alone = self._many() and alone
-        return alone
-
-    def _single(self) -> bool:
-        """Answer one packet."""
         try:
             packet, client = self._sock.recvfrom(PACKET_BYTES)
         except OSError:
             return True
-        decision = decide(packet, self.table, self.counters.tally)
+        self._until_look -= 1
+        decision = decide(packet, self.table, self._tally)
         if isinstance(decision, bytes):
             try:
                 self._sock.sendto(decision, client)
             except OSError:
                 self.counters.unsent += 1
-            return True
-        return self._other(packet, decision, client)
+            alone = True
+        else:
+            alone = self._other(packet, decision, client)
+        if not self._until_look and self._batch is not None:
+            self._until_look = LOOK_EVERY
+            alone = self._many() and alone
+        return alone
 
     def _many(self) -> bool:
         """Answer up to SLOTS packets; while there are several, the next turn begins here."""
         batch = self._batch
         assert batch is not None  # noqa: S101 - `start` saw to it
         sizes = batch.receive()
-        table, tally = self.table, self.counters.tally
+        table, tally = self.table, self._tally
         packets, replies, names = batch.packets, batch.replies, batch.names
         reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
         others = []
@@ -185,7 +184,7 @@ class DatagramListener:
         except OSError:
             return True
         begun_ns = time.perf_counter_ns()
-        decision = decide(packet, self.table, self.counters.tally)
+        decision = decide(packet, self.table, self._tally)
         spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
         if isinstance(decision, bytes):
             self._send(decision, client)

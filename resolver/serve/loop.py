@@ -23,9 +23,11 @@ EVENTS_MOST: Final = 16
 class _AnsweringSelector(selectors.EpollSelector):
     """asyncio's selector, itself watched beside the listeners' sockets: an epoll descriptor can be polled."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        """Watch no socket yet; `failed` is told the errors of turns, which end no loop."""
         super().__init__()
         self.turns: dict[int, Turn] = {}
+        self.failed = failed
         self.outer: Final = select.epoll()
         self.outer.register(super().fileno(), select.EPOLLIN)
 
@@ -41,7 +43,11 @@ class _AnsweringSelector(selectors.EpollSelector):
                 break
             for descriptor, _ in events:
                 turn = turns.get(descriptor)
-                if turn is None or not turn():
+                try:
+                    if turn is None or not turn():
+                        alone = False
+                except Exception as error:  # noqa: BLE001 - as asyncio does for every callback
+                    self.failed(error)
                     alone = False
             if deadline is not None:
                 timeout = deadline - time.monotonic()
@@ -58,12 +64,12 @@ class AnsweringLoop(asyncio.SelectorEventLoop):
     """`asyncio.Runner(loop_factory=AnsweringLoop)`."""
 
     def __init__(self) -> None:
-        self._answering: Final = _AnsweringSelector()
+        self._answering: Final = _AnsweringSelector(self._turn_failed)
         super().__init__(self._answering)
 
     def add_turn(self, descriptor: int, turn: Turn) -> None:
         """Run `turn` whenever the descriptor can be read."""
-        self._answering.turns[descriptor] = self._guarded(turn)
+        self._answering.turns[descriptor] = turn
         self._answering.outer.register(descriptor, select.EPOLLIN)
 
     def remove_turn(self, descriptor: int) -> None:
@@ -71,14 +77,5 @@ class AnsweringLoop(asyncio.SelectorEventLoop):
         if self._answering.turns.pop(descriptor, None) is not None:
             self._answering.outer.unregister(descriptor)
 
-    def _guarded(self, turn: Turn) -> Turn:
-        """Send errors where those of callbacks go: one in a turn must end no loop."""
-
-        def guarded() -> bool:
-            try:
-                return turn()
-            except Exception as error:  # noqa: BLE001 - as asyncio does for every callback
-                self.call_exception_handler({"message": "error in a listener's turn", "exception": error})
-                return False
-
-        return guarded
+    def _turn_failed(self, error: Exception) -> None:
+        self.call_exception_handler({"message": "error in a listener's turn", "exception": error})
