@@ -180,6 +180,28 @@ _PLACE: Final = (
     SETTINGS.file_option(),
 )
 
+log_option: Final = SETTINGS.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", help="How it is logged, on stderr."
+)
+rules_only_option: Final = SETTINGS.option("--rules-only", is_flag=True, help="Send no packets: no resolver runs yet.")
+_CARE: Final = (
+    SETTINGS.option(
+        "--wait-ready",
+        type=SECONDS,
+        help="Seconds to wait for the resolver's answer over UDP and TCP before anything is installed.",
+    ),
+    SETTINGS.option(
+        "--commit-timeout",
+        type=SECONDS,
+        help="Seconds after which what was installed before comes back, unless `confirm` is run.",
+    ),
+)
+
+
+def care_options(command: F) -> F:
+    """Decorate a command with `--wait-ready` and `--commit-timeout`; None where they are not given."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_CARE), command)
+
 
 def spec_options(command: F) -> F:
     """Decorate a command with every option that goes into a CaptureSpec."""

@@ -53,7 +53,8 @@ Nameservers = Callable[[], tuple[Server, ...] | None]
 class Watch:
     """What is to be there, and how to see to it.
 
-    `wanted` is what `known`, the last record seen in the kernel, and resolv.conf ask for.
+    `wanted` is what `known`, the last record seen in the kernel, and resolv.conf ask for. `known` None: whatever is
+    there gives way to `wanted`.
     """
 
     backend: Backend
@@ -115,6 +116,7 @@ def watch(there: Watch, stop: Readable) -> None:
         selector.register(events, selectors.EVENT_READ)
         pause_s = NET_S if there.backend.name in WITH_EVENTS else POLL_S
         next_look = 0.0
+        logger.info("watching the rules of backend %s", there.backend.name)
         while not dismissed():
             ready = [key.fileobj for key, _ in selector.select(TICK_S)]
             if stop in ready:

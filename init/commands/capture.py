@@ -19,6 +19,7 @@ from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Packet, simulate
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family
 from meshdns.capture.system.namespace import addresses, entered, locked
+from meshdns.capture.system.notes import dismiss_watch
 from meshdns.init import capture_report as report
 from meshdns.init.capture_options import SETTINGS, any_given, place_options, spec_options, to_spec
 from meshdns.init.late import LateGroup
@@ -29,7 +30,7 @@ FORMATS = ("text", "json", "nft")
 ELSEWHERE = "(another)"
 """Stands for "any interface but lo": no interface can be called so."""
 
-LATE = {"verify": "meshdns.init.commands.capture_prove"}
+LATE = {"verify": "meshdns.init.commands.capture_prove", "watch": "meshdns.init.commands.capture_watch"}
 """Commands that stand elsewhere, so that `install` starts without them."""
 
 
@@ -73,6 +74,7 @@ def install(netns: str | None, backend: str, *, dry_run: bool, **options: object
 def uninstall(netns: str | None, backend: str) -> None:
     """Remove everything of meshdns, whatever configuration made it. Safe to run again."""
     with entered(netns), locked():
+        dismiss_watch()
         removed = apply_uninstall(choose(backend)[0])
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 

@@ -14,11 +14,18 @@ from meshdns.capture.prove.verify import Question
 from meshdns.capture.prove.verify import verify as verify_steps
 from meshdns.capture.system.namespace import entered
 from meshdns.init import defaults
-from meshdns.init.capture_options import any_given, listed_servers, place_options, spec_options, to_spec
+from meshdns.init.capture_options import (
+    any_given,
+    listed_servers,
+    place_options,
+    rules_only_option,
+    spec_options,
+    to_spec,
+)
 
 
 @click.command()
-@click.option("--rules-only", is_flag=True, help="Send no packets: no resolver runs yet.")
+@rules_only_option
 @spec_options
 @place_options
 @click.pass_context

@@ -1,0 +1,84 @@
+"""Door: file system. Notes in /run/meshdns that one meshdns leaves for another, for one network namespace each.
+
+Who writes there is root or nobody: the directory belongs to it. Every note is gone after a restart of the machine, as
+the rules are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.system.namespace import LOCKS, OWN
+
+MAX_NOTE_BYTES: Final = 4 * 1024 * 1024
+WATCH: Final = "watch"
+
+
+def read(kind: str) -> bytes | None:
+    """Return the note of that kind about this namespace, None where there is none that we may read."""
+    try:
+        with _path(kind).open("rb") as file:
+            return file.read(MAX_NOTE_BYTES)
+    except OSError:
+        return None
+
+
+def write(kind: str, content: bytes) -> None:
+    """Leave a note, in place of an older one at once; PreflightError where nothing can be written."""
+    path = _path(kind)
+    new = path.with_suffix(".new")
+    try:
+        LOCKS.mkdir(mode=0o755, exist_ok=True)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        new.replace(path)
+    except OSError as error:
+        raise PreflightError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove(kind: str) -> None:
+    """Take a note away, there or not."""
+    with contextlib.suppress(OSError):
+        _path(kind).unlink()
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Callable[[], bool]]:
+    """Be known as the watch of this namespace; gives a function that says whether `dismiss_watch` was called since.
+
+    PreflightError where another watch is at it, or where nothing can be written.
+    """
+    path = _path(WATCH)
+    try:
+        LOCKS.mkdir(mode=0o755, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PreflightError(
+            f"cannot watch the rules: {path}: {error.strerror}: `uninstall` could not tell it to stop"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lambda: os.fstat(descriptor).st_nlink == 0
+        if os.fstat(descriptor).st_nlink:
+            path.unlink(missing_ok=True)
+    except BlockingIOError as error:
+        raise PreflightError("cannot watch the rules: another `meshdns capture watch` does it already") from error
+    finally:
+        os.close(descriptor)
+
+
+def dismiss_watch() -> None:
+    """Tell the watch of this namespace, if any, that what it watches is about to be removed on purpose."""
+    remove(WATCH)
+
+
+def _path(kind: str) -> Path:
+    return LOCKS / f"{kind}-{Path(OWN).stat().st_ino}"

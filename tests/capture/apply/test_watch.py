@@ -1,0 +1,208 @@
+"""The watch puts back what others remove, follows resolv.conf and `install`, and lets `uninstall` have its way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from capturing import SPEC, servers, spec
+from namespaces import Namespace, namespace
+from proving import MESHDNS, capture, delete_rules
+
+from meshdns.capture.apply.install import new_record
+from meshdns.capture.apply.watch import Watch
+from meshdns.capture.dialects.nft.backend import NftBackend
+from meshdns.capture.policy.spec import Server
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
+
+BACKEND = NftBackend()
+WITHIN_S = 5.0
+"""Half of the time after which the watch would look without an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A pod with capture installed for what a resolv.conf of its own lists."""
+
+    pod: Namespace
+    resolv_conf: Path
+
+    def install(self, *options: str) -> None:
+        capture(self.pod, "install", "--resolv-conf", str(self.resolv_conf), "--family", "both", *options)
+
+    def rules(self) -> str:
+        """Return our table without what changes by itself."""
+        done = self.pod.run("nft", "-s", "-t", "list", "table", "inet", "meshdns", check=False)
+        return done.stdout
+
+    def write(self, *addresses: str) -> None:
+        """Replace resolv.conf by rename, as everybody who writes it does."""
+        new = self.resolv_conf.with_suffix(".new")
+        new.write_text("".join(f"nameserver {address}\n" for address in addresses), encoding="utf-8")
+        new.replace(self.resolv_conf)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the watch, from when it says that it watches."""
+        with self.pod.running(MESHDNS, "capture", "watch") as process:
+            assert process.stdout
+            assert b"watching" in process.stdout.readline()
+            yield process
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with namespace() as pod:
+        made = Place(pod, tmp_path / "resolv.conf")
+        made.write("10.96.0.10")
+        made.install()
+        yield made
+
+
+def _eventually(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _delete_a_rule(place: Place) -> None:
+    delete_rules(place.pod, "nat-dns-4")
+
+
+DAMAGES: dict[str, Callable[[Place], object]] = {
+    "everything flushed": lambda place: place.pod.run("nft", "flush", "ruleset"),
+    "table deleted": lambda place: place.pod.run("nft", "delete", "table", "inet", "meshdns"),
+    "table flushed": lambda place: place.pod.run("nft", "flush", "table", "inet", "meshdns"),
+    "a rule deleted": _delete_a_rule,
+    "a rule above ours": lambda place: place.pod.run("nft", "insert", "rule", "inet", "meshdns", "nat", "accept"),
+    "a stranger in our table": lambda place: place.pod.run("nft", "add", "chain", "inet", "meshdns", "other"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_puts_back_what_somebody_else_did(place: Place, damage: str) -> None:
+    """Whatever is done to our rules: they are as they were, and the log says by whom and what."""
+    before = place.rules()
+    with place.watched() as process:
+        DAMAGES[damage](place)
+        assert _eventually(lambda: place.rules() == before)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate()[0].decode()
+    assert "putting them back" in log
+    assert "by nft (pid " in log
+
+
+def test_puts_back_what_a_firewall_reload_flushes_again_and_again(place: Place, tmp_path: Path) -> None:
+    """A reload that begins with `flush ruleset` keeps its own rules, and ours are there beside them, each time."""
+    saved = tmp_path / "nftables.conf"
+    saved.write_text(
+        "flush ruleset\ntable inet firewall {\n chain input {\n type filter hook input priority 0\n }\n }\n"
+    )
+    before = place.rules()
+    with place.watched():
+        for _ in range(3):
+            place.pod.run("nft", "-f", str(saved))
+            assert _eventually(lambda: place.rules() == before)
+            assert "table inet firewall" in place.pod.ruleset()
+
+
+def test_follows_resolv_conf(place: Place) -> None:
+    """When resolv.conf lists other nameservers, those are captured instead, and the record says so."""
+    with place.watched():
+        place.write("10.96.0.99", "fd00::99")
+        assert _eventually(lambda: "10.96.0.99" in place.rules() and "fd00::99" in place.rules())
+        assert "10.96.0.10 " not in place.rules()
+    assert capture(place.pod, "status", "--check").returncode == 0
+
+
+def test_follows_another_install(place: Place) -> None:
+    """What `install` puts in place while the watch runs is what the watch keeps from then on."""
+    with place.watched():
+        place.install("--on-resolver-down", "closed")
+        closed = place.rules()
+        time.sleep(0.5)
+        place.pod.run("nft", "flush", "ruleset")
+        assert _eventually(lambda: place.rules() == closed)
+
+
+def test_uninstall_ends_it(place: Place) -> None:
+    """What `uninstall` removes stays away, and the watch ends by itself with 0."""
+    with place.watched() as process:
+        capture(place.pod, "uninstall")
+        assert process.wait(WITHIN_S) == 0
+    assert place.pod.ruleset() == ""
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_ends_when_asked_to(place: Place, number: signal.Signals, exit_code: int) -> None:
+    """A signal ends the watch and leaves the rules."""
+    before = place.rules()
+    with place.watched() as process:
+        process.send_signal(number)
+        assert process.wait(WITHIN_S) == exit_code
+    assert place.rules() == before
+
+
+def test_one_watch_is_enough(place: Place) -> None:
+    """A second watch of a namespace says so and leaves with 3; after a SIGKILL of the first another may run."""
+    with place.watched():
+        second = capture(place.pod, "watch", check=False)
+        assert (second.returncode, "another" in second.stderr) == (3, True)
+    with place.watched():
+        pass
+
+
+def test_nothing_to_watch() -> None:
+    """Where nothing is installed there is nothing to put back: exit 3 and how to begin."""
+    with namespace() as pod:
+        done = capture(pod, "watch", check=False)
+    assert (done.returncode, done.stderr.count("meshdns capture install")) == (3, 1)
+
+
+def _after(watch: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
+    watch.nameservers = lambda: listed
+    watch.follow_nameservers()
+    watch.follow_nameservers()
+    return watch.wanted.spec.dns_servers
+
+
+def test_servers_given_by_address_stay() -> None:
+    """A nameserver that was asked for besides those of resolv.conf stays captured when those change."""
+    wanted = spec(dns_servers=servers("10.0.0.1", "10.9.9.9"), resolv_conf="/etc/resolv.conf")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    assert _after(watch, servers("10.0.0.1")) == servers("10.0.0.1", "10.9.9.9")
+    assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2", "10.9.9.9")
+
+
+def test_a_file_that_changed_before_the_watch_began_is_believed() -> None:
+    """Where resolv.conf lists what was never captured, it says all: what it listed once cannot be known."""
+    wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2")
+
+
+def test_a_file_that_cannot_be_read_or_changes_between_looks_changes_nothing() -> None:
+    """Only what two looks in a row find is believed: a file is empty while it is being written."""
+    wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    for listed in (None, servers("127.0.0.1"), None, servers("10.0.0.7"), servers("127.0.0.1")):
+        watch.nameservers = lambda listed=listed: listed  # type: ignore[misc]
+        assert not watch.follow_nameservers()
+    assert watch.wanted.spec == wanted
+
+
+def test_servers_that_were_listed_by_address_alone_are_not_followed() -> None:
+    """Without a resolv.conf in the configuration no file changes what is captured."""
+    watch = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda: None, "1")
+    assert _after(watch, servers("10.0.0.7")) == SPEC.dns_servers
