@@ -81,7 +81,7 @@ def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, i
     """Return the descriptors that systemd passed to us, by socket type, address and port (sd_listen_fds(3))."""
     if environment.get("LISTEN_PID") != str(os.getpid()) or not environment.get("LISTEN_FDS", "").isdigit():
         return {}
-    passed = {}
+    passed: dict[tuple[int, str, int], int] = {}
     for descriptor in range(FIRST_PASSED_FD, FIRST_PASSED_FD + int(environment["LISTEN_FDS"])):
         with socket.socket(fileno=os.dup(descriptor)) as duplicate:
             if duplicate.family in {socket.AF_INET, socket.AF_INET6}:
