@@ -8,11 +8,11 @@ import time
 
 import click
 
-from meshdns.capture.apply.backend import Backend, choose
+from meshdns.capture.apply.backend import BACKENDS, Backend, choose
+from meshdns.capture.apply.choice import choose_working, installed, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.install import Installation, inspect, new_record
 from meshdns.capture.apply.install import install as apply_install
-from meshdns.capture.apply.install import uninstall as apply_uninstall
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan as plan_rules
 from meshdns.capture.policy.ruleset import Protocol
@@ -26,11 +26,17 @@ from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 
 DRIFT = 10
-FORMATS = ("text", "json", "nft")
+FORMATS = ("text", "json", "nft", "iptables")
+READERS = {"nft": "nft", "iptables": "iptables-nft"}
+"""Whose rules a plan for a program holds, unless a backend was asked for that reads it as well."""
 ELSEWHERE = "(another)"
 """Stands for "any interface but lo": no interface can be called so."""
 
-LATE = {"verify": "meshdns.init.commands.capture_prove", "watch": "meshdns.init.commands.capture_watch"}
+LATE = {
+    "doctor": "meshdns.init.commands.capture_doctor",
+    "verify": "meshdns.init.commands.capture_prove",
+    "watch": "meshdns.init.commands.capture_watch",
+}
 """Commands that stand elsewhere, so that `install` starts without them."""
 
 
@@ -61,12 +67,16 @@ def install(netns: str | None, backend: str, *, dry_run: bool, **options: object
         if dry_run:
             _print_plan(backend, spec, "text")
             return
-        chosen, reason = choose(backend)
         with locked():
-            changed = apply_install(chosen, new_record(spec, chosen, _version(), int(time.time())))
+            choice = choose_working(backend, plan_rules(spec))
+            record = new_record(spec, choice.backend, _version(), int(time.time()))
+            changed = apply_install(choice.backend, record, choice.held)
+            replaced = remove_elsewhere(choice.backend)
     families = " and ".join(family.value for family in spec.families)
-    click.echo(f"backend {chosen.name}: {reason}")
+    click.echo(f"backend {choice.backend.name}: {choice.reason}")
     click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
+    for name in replaced:
+        click.echo(f"removed what was installed with {name}")
 
 
 @capture.command()
@@ -75,7 +85,7 @@ def uninstall(netns: str | None, backend: str) -> None:
     """Remove everything of meshdns, whatever configuration made it. Safe to run again."""
     with entered(netns), locked():
         dismiss_watch()
-        removed = apply_uninstall(choose(backend)[0])
+        removed = uninstall_everywhere(backend)
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 
 
@@ -90,7 +100,7 @@ def status(
 ) -> int:
     """Print what is installed, by which version, since when, packets per rule, heartbeat and drift."""
     with entered(netns):
-        found = _inspect(ctx, choose(backend)[0], options)
+        found = _inspect(ctx, installed(backend), options)
     if as_json:
         click.echo(report.status_json(found))
     else:
@@ -105,7 +115,7 @@ def status(
 def diff(ctx: click.Context, /, netns: str | None, backend: str, **options: object) -> int:
     """Print expected rules (-) against live ones (+), in order; exits with 10 when they differ."""
     with entered(netns):
-        found = _inspect(ctx, choose(backend)[0], options)
+        found = _inspect(ctx, installed(backend), options)
     if found.condition is Condition.ABSENT:
         click.echo("nothing is installed")
     for line in found.drift:
@@ -148,7 +158,7 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     """Print the fate of one packet, the rule that decides it, and why. Sends nothing, needs no privilege."""
     with entered(netns):
         local = dst.is_loopback or dst in addresses()
-        spec = _recorded_or_given(ctx, choose(backend)[0], options)
+        spec = _recorded_or_given(ctx, installed(backend), options)
     packet = Packet(
         protocol=Protocol(proto) if proto != "icmp" else Protocol.OTHER,
         destination=dst,
@@ -166,8 +176,11 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
 
 def _print_plan(backend: str, spec: CaptureSpec, form: str) -> None:
     chosen, reason = choose(backend)
+    reader = READERS.get(form, chosen.name)
+    if reader.partition("-")[0] != chosen.name.partition("-")[0]:
+        chosen, reason = BACKENDS[reader](), f"reads --format {form}"
     if form != "json":
-        click.echo(f"# backend {chosen.name}: {reason}")  # nft reads this line as a comment
+        click.echo(f"# backend {chosen.name}: {reason}")  # a comment to nft and iptables-restore
     report.print_plan(new_record(spec, chosen, _version(), None), form)
 
 

@@ -1,0 +1,233 @@
+"""Door: everything that `doctor` looks at, gathered once: /proc, files, programs. What may not be looked at is listed.
+
+Nothing here judges. Nothing is changed: the rules are tried in a namespace that ends with the trial.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+from typing import Final
+
+from meshdns.capture.dialects.nft.render import render
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
+from meshdns.capture.prove.facts import Facts, Listener
+from meshdns.capture.system.netlink import routes
+from meshdns.capture.system.runner import run
+from meshdns.capture.system.xtables import legacy_tables
+
+PROGRAMS: Final = ("nft", "iptables-nft-restore", "iptables-legacy-restore")
+CAPABILITIES: Final = {"SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
+"""Bits of /proc/self/status, CapEff (linux/capability.h)."""
+IFF_UP: Final = 0x1
+SIOCGIFFLAGS: Final = 0x8913
+TCP_LISTEN: Final = "0A"
+MAX_FILE_BYTES: Final = 1024 * 1024
+SAVED: Final = (
+    "/etc/nftables.conf",
+    "/etc/sysconfig/nftables.conf",
+    "/etc/iptables/rules.v4",
+    "/etc/iptables/rules.v6",
+)
+CACHES: Final = {"nscd": "/run/nscd/socket", "systemd-resolved": "/run/systemd/resolve/stub-resolv.conf"}
+FORWARDERS: Final = {
+    "systemd-resolved": "/run/systemd/resolve/resolv.conf",
+    "dnsmasq": "/run/dnsmasq/resolv.conf",
+    "NetworkManager": "/run/NetworkManager/no-stub-resolv.conf",
+}
+"""Whom the machine's own forwarders ask."""
+
+
+def gather(spec: CaptureSpec) -> Facts:
+    """Look at this machine and this namespace, as far as they are ours to see."""
+    unseen: list[str] = []
+    rules, nft_rules = _nft_chains(unseen)
+    legacy, legacy_rules = _legacy_chains(unseen)
+    listeners = tuple(_listeners())
+    destinations = [server.network.network_address for server in spec.dns_servers if server.network.prefixlen]
+    destinations += [pool[1] for pool in spec.pools]
+    return Facts(
+        uid=os.geteuid(),
+        capabilities=_capabilities(),
+        kernel=_version(platform.release()),
+        programs={program: _program(program) for program in PROGRAMS},
+        refused=_refused(spec, unseen),
+        chains=None if rules is None and legacy is None else frozenset((*(rules or ()), *(legacy or ()))),
+        legacy_rules=legacy_rules,
+        nft_rules=nft_rules,
+        hosts_line=_hosts_line(),
+        interfaces=frozenset(name for _, name in socket.if_nameindex()),
+        lo_up=_is_up("lo"),
+        listeners=listeners,
+        reachable={destination: route is not None for destination, route in routes(destinations).items()},
+        pool_routes=tuple(_pool_routes(spec.pools)),
+        forwarders={name: _nameservers(path) for name, path in FORWARDERS.items() if Path(path).exists()},
+        caches=frozenset(name for name, path in CACHES.items() if Path(path).exists()),
+        saved={path: text for path in SAVED if (text := _text(path))},
+        ssh_ports=_ssh_ports(listeners),
+        unseen=tuple(unseen),
+    )
+
+
+def _capabilities() -> frozenset[str]:
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", _text("/proc/thread-self/status"), re.MULTILINE)
+    effective = int(found[1], 16) if found else 0
+    return frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def _program(name: str) -> tuple[int, ...] | None:
+    try:
+        return _version(run([name, "--version"]).output)
+    except PreflightError:
+        return None
+
+
+def _refused(spec: CaptureSpec, unseen: list[str]) -> str | None:
+    """Load our rules where they do nothing; a user who is not root may, inside a user namespace."""
+    alone = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-Urn"]
+    try:
+        if run([*alone, "true"]).exit_code:
+            unseen.append("whether this kernel takes the rules: no namespace may be made to try them in")
+            return None
+        done = run([*alone, "nft", "-f", "-"], render(plan(spec)).text)
+    except PreflightError as error:
+        unseen.append(f"whether this kernel takes the rules: {error}")
+        return None
+    return "" if done.exit_code == 0 else " ".join(done.errors.split())[:300] or f"exit code {done.exit_code}"
+
+
+def _nft_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None]:
+    try:
+        done = run(["nft", "-s", "list", "ruleset"])
+    except PreflightError:
+        return None, None  # the missing program is a finding of its own
+    if done.exit_code:
+        unseen.append("the rules of nf_tables: that takes CAP_NET_ADMIN")
+        return None, None
+    table, chains, rules = "", set(), 0
+    for line in done.output.splitlines():
+        words = line.split()
+        if words[:1] == ["table"]:
+            table = " ".join(words[1:-1])
+        elif words[:1] == ["chain"]:
+            chains.add(f"{table} {words[1]}")
+        elif line.startswith("\t\t") and table != "inet meshdns" and words[:1] not in (["type"], ["policy"]):
+            rules += 1
+    return frozenset(chains), rules
+
+
+def _legacy_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None]:
+    """Read legacy tables, but only where the kernel has some already: asking a program would create them."""
+    chains, rules = set(), 0
+    for family, program in ((Family.IPV4, "iptables-legacy-save"), (Family.IPV6, "ip6tables-legacy-save")):
+        try:
+            if not legacy_tables(family):
+                continue
+            done = run([program])
+        except PreflightError as error:
+            unseen.append(f"the rules of iptables-legacy: {error}")
+            return None, None
+        chains |= set(re.findall(r"^:(\S+)", done.output, re.MULTILINE))
+        rules += sum(line.startswith("-A") and "MESHDNS" not in line for line in done.output.splitlines())
+    return frozenset(chains), rules
+
+
+def _hosts_line() -> tuple[str, ...]:
+    found = re.search(r"^\s*hosts:(.*)$", _text("/etc/nsswitch.conf"), re.MULTILINE)
+    return tuple(found[1].partition("#")[0].split()) if found else ("files", "dns")
+
+
+def _is_up(interface: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+        except OSError:
+            return False
+    return bool(struct.unpack_from("H", answer, 16)[0] & IFF_UP)
+
+
+def _listeners() -> Iterator[Listener]:
+    for name in ("udp", "udp6", "tcp", "tcp6"):
+        for line in _text(f"/proc/thread-self/net/{name}").splitlines()[1:]:
+            words = line.split()
+            if len(words) < 8 or (name.startswith("tcp") and words[3] != TCP_LISTEN):  # noqa: PLR2004 - columns
+                continue
+            address, _, port = words[1].partition(":")
+            yield Listener(name[:3], _hex_address(address), int(port, 16), int(words[7]))
+
+
+def _hex_address(text: str) -> Address:
+    """Read an address as /proc prints it: words of 32 bits in the machine's own order."""
+    raw = b"".join(bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8))
+    return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)  # noqa: PLR2004 - bytes of an IPv4 address
+
+
+def _pool_routes(pools: Iterable[Network]) -> Iterator[tuple[Network, str]]:
+    wanted = tuple(pools)
+    found: list[tuple[Network, str]] = [*_routes4(), *_routes6()]
+    for network, interface in found:
+        if network.prefixlen and any(_overlap(network, pool) for pool in wanted):
+            yield network, interface
+
+
+def _overlap(network: Network, other: Network) -> bool:
+    """Return whether two networks, whose routes would meet, share an address."""
+    if isinstance(network, IPv4Network):
+        return isinstance(other, IPv4Network) and network.overlaps(other)
+    return isinstance(other, IPv6Network) and network.overlaps(other)
+
+
+def _routes4() -> Iterator[tuple[IPv4Network, str]]:
+    for line in _text("/proc/thread-self/net/route").splitlines()[1:]:
+        words = line.split()
+        prefix = int.from_bytes(bytes.fromhex(words[7])[::-1], "big").bit_count()
+        yield IPv4Network((bytes.fromhex(words[1])[::-1], prefix), strict=False), words[0]
+
+
+def _routes6() -> Iterator[tuple[IPv6Network, str]]:
+    for line in _text("/proc/thread-self/net/ipv6_route").splitlines():
+        words = line.split()
+        if words[9] != "lo":
+            yield IPv6Network((bytes.fromhex(words[0]), int(words[1], 16)), strict=False), words[9]
+
+
+def _nameservers(path: str) -> tuple[Address, ...]:
+    found = re.findall(r"^\s*nameserver\s+([0-9a-fA-F.:]+)", _text(path), re.MULTILINE)
+    return tuple(address for text in found if (address := _address(text)))
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _ssh_ports(listeners: Iterable[Listener]) -> frozenset[int]:
+    """Return where this session came in, and where an SSH server may listen."""
+    used = os.environ.get("SSH_CONNECTION", "").split()
+    named = {int(number) for number in re.findall(r"^\s*Port\s+(\d+)", _text("/etc/ssh/sshd_config"), re.MULTILINE)}
+    listening = {listener.port for listener in listeners if listener.protocol == "tcp"}
+    return frozenset(({22} | named) & listening | {int(port) for port in used[3:4] if port.isdigit()})
+
+
+def _text(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_FILE_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
