@@ -26,7 +26,7 @@ HELD_BYTES: Final = 64 * 1024
 TRICKLE_BYTES: Final = 16 * 1024
 """A direction whose pipe gets less than this at once is copied again."""
 
-ROUNDS: Final = 4
+ROUNDS: Final = 2
 """How many times HELD_BYTES a step may move while the sink accepts everything at once."""
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
