@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation
 from meshdns.capture.apply.record import Record, to_comments
-from meshdns.capture.dialects.nft.render import MAX_COMMENT_LENGTH, render, rule_text
+from meshdns.capture.dialects.iptables.render import render_plan
+from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.settings import to_settings
@@ -24,24 +26,28 @@ NO_RULE = "-"
 
 
 def print_plan(record: Record, form: str) -> None:
-    """Print the rules of an installation as `text`, `json` or `nft`."""
+    """Print the rules of an installation as `text`, `json`, `nft` or `iptables`."""
     rules = plan(record.spec)
+    backend = BACKENDS[record.backend]()
     if form == "nft":
-        click.echo(render(rules, to_comments(record, MAX_COMMENT_LENGTH)).text, nl=False)
+        click.echo(render(rules, to_comments(record, backend.comment_length)).text, nl=False)
+    elif form == "iptables":
+        click.echo(render_plan(rules, to_comments(record, backend.comment_length)), nl=False)
     elif form == "json":
         click.echo(json.dumps(_plan(record), indent=2))
     else:
-        rows = [(chain.name, rule.id, rule_text(rule), rule.why) for chain in rules.chains for rule in chain.rules]
+        rows = [(chain.name, rule.id, backend.text(rule), rule.why) for chain in rules.chains for rule in chain.rules]
         present.table(("CHAIN", "ID", "RULE", "WHY"), rows)
 
 
 def _plan(record: Record) -> dict[str, Any]:
+    text = BACKENDS[record.backend]().text
     chains = [
         {
             "name": chain.name,
             "hook": chain.hook.value,
             "stage": chain.stage.name.lower(),
-            "rules": [{"id": rule.id, "rule": rule_text(rule), "why": rule.why} for rule in chain.rules],
+            "rules": [{"id": rule.id, "rule": text(rule), "why": rule.why} for rule in chain.rules],
         }
         for chain in plan(record.spec).chains
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshdns.capture.apply.backend import choose
+from meshdns.capture.apply.choice import installed
 from meshdns.capture.errors import PreflightError, VerificationError
 from meshdns.capture.policy.spec import Server
 from meshdns.capture.prove.checks import Finding, Outcome
@@ -38,7 +38,7 @@ def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only
         spec = to_spec(options)[0] if any_given(ctx, options) else None
         question = Question(spec, _listed(Path(str(options["resolv_conf"]))), defaults.PROBE_SUFFIX)
         findings = []
-        for finding in verify_steps(choose(backend)[0], question, rules_only=rules_only):
+        for finding in verify_steps(installed(backend), question, rules_only=rules_only):
             _print(finding)
             findings.append(finding)
     failed = [finding for finding in findings if finding.outcome is Outcome.FAILED]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from meshdns.capture.apply.backend import Backend, choose
+from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.choice import installed
 from meshdns.capture.apply.install import inspect, new_record
 from meshdns.capture.apply.record import Record
 from meshdns.capture.apply.watch import Watch
@@ -36,7 +37,7 @@ def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format:
     """
     logs.set_up("info", log_format)
     with entered(netns), stop_on_signals() as stop:
-        chosen, _ = choose(backend)
+        chosen = installed(backend)
         version = importlib.metadata.version("meshdns")
         spec = to_spec(options)[0] if any_given(ctx, options) else None
         record = _record(chosen, spec, version)

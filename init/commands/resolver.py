@@ -24,6 +24,7 @@ from meshdns.init.serving import companions, serve_settings
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies
 
 SETTINGS = Settings("resolver")
+FILE = click.Path(readable=False, path_type=Path)  # whether it can be read is found out when it is, with exit code 3
 MAX_TTL_S = 7 * 24 * 3600
 DAY_S = 24 * 3600
 
@@ -59,7 +60,7 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _NAMES = _options(
     SETTINGS.option(
         "--manifests",
-        type=click.Path(path_type=Path),
+        type=FILE,
         many=True,
         metavar="DIR|FILE",
         help="Where ServiceEntries are mounted: *.yaml *.yml *.json. Without it names are only forwarded.",
@@ -69,7 +70,7 @@ _NAMES = _options(
     SETTINGS.option("--search", type=HOST_NAME, many=True, help="Search suffixes.  [default: resolv.conf's]"),
     SETTINGS.option(
         "--state",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="DIR",
         help="Where leases are kept over restarts. Without it they follow from the manifests alone.",
     ),
@@ -113,7 +114,7 @@ _NAMES = _options(
 _FORWARDING = _options(
     SETTINGS.option(
         "--resolv-conf",
-        type=click.Path(path_type=Path),
+        type=FILE,
         default=defaults.RESOLV_CONF,
         help="Whose nameservers are asked for other names. It is watched.",
     ),

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from meshdns.resolver.errors import PreflightError
@@ -63,6 +64,7 @@ class Companion(Protocol):
 def serve(settings: ServeSettings, companions: Sequence[Companion] = ()) -> None:
     """Serve until SIGTERM. Raises PreflightError before anything was answered, SettingsError for contradictions."""
     _check_uid(settings)
+    _check_manifests(settings.table.manifests)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=AnsweringLoop) as runner:
         runner.run(Resolver(settings, companions).run())
@@ -298,6 +300,17 @@ def _check_uid(settings: ServeSettings) -> None:
             f"cannot send a heartbeat as uid {os.getuid()}: the rules let only uid {settings.proxy_uid} through: "
             f"run as that uid, give the --proxy-uid that capture was installed with, or --no-heartbeat"
         )
+
+
+def _check_manifests(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            if path.is_dir():
+                next(path.iterdir(), None)
+            else:
+                path.open("rb").close()
+        except OSError as error:
+            raise PreflightError(f"cannot read the manifests at {path}: {error.strerror}") from error
 
 
 def _raise_descriptor_limit() -> None:

@@ -182,9 +182,15 @@ def test_what_hinders_a_start_is_one_line_and_exit_3(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         in_use = start("--no-heartbeat", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    no_file = start("--no-heartbeat", "--resolv-conf", str(tmp_path / "none"))
+    no_file = start("--no-heartbeat", "--resolv-conf", str(tmp_path / "no-resolv.conf"))
+    no_manifests = start("--no-heartbeat", "--manifests", str(tmp_path / "none"))
     other_uid = start("--proxy-uid", str(os.getuid() + 1), "--listen", f"127.0.0.1:{free_port()}")
-    for done, words in ((in_use, "the port is in use"), (no_file, "No such file"), (other_uid, "heartbeat as uid")):
+    for done, words in (
+        (in_use, "the port is in use"),
+        (no_file, "resolv.conf"),
+        (no_manifests, "cannot read the manifests at"),
+        (other_uid, "heartbeat as uid"),
+    ):
         assert done.returncode == 3, done.stderr
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
