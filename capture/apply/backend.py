@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
-from meshdns.capture.dialects.iptables.backend import iptables_backend
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.ruleset import Rule, RuleSet
@@ -34,10 +33,17 @@ class Backend(Protocol):
         """Remove everything of ours; no error where there is nothing."""
 
 
+def _iptables(variant: Literal["legacy", "nft"]) -> Backend:
+    # Imported late: nft is what nearly everybody has, and half of an install's time is imports.
+    from meshdns.capture.dialects.iptables.backend import iptables_backend  # noqa: PLC0415
+
+    return iptables_backend(variant)
+
+
 BACKENDS: Final[Mapping[str, Callable[[], Backend]]] = {
     "nft": NftBackend,
-    "iptables-nft": lambda: iptables_backend("nft"),
-    "iptables-legacy": lambda: iptables_backend("legacy"),
+    "iptables-nft": lambda: _iptables("nft"),
+    "iptables-legacy": lambda: _iptables("legacy"),
 }
 AUTO: Final = "auto"
 

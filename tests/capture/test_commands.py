@@ -197,7 +197,7 @@ def test_no_iptables_text_yet_is_a_usage_error(pod: Pod) -> None:
 def test_a_missing_nft_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the program: exit 3, and which package holds it."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    refused = pod.capture("install")
+    refused = pod.capture("install", "--backend", "nft")
     assert refused.code == 3
     assert refused.err == "meshdns: cannot run nft: it is not on PATH: install the package nftables\n"
 
@@ -205,7 +205,7 @@ def test_a_missing_nft_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_missing_privilege_is_told(pod: Pod) -> None:
     """Without CAP_NET_ADMIN: exit 3, one line, and what to do."""
     without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
-    options = ["--resolv-conf", str(pod.resolv_conf)]
+    options = ["--resolv-conf", str(pod.resolv_conf), "--backend", "nft"]
     for command in (["install", *options], ["status"], ["uninstall"]):
         done = pod.place.run(*without, MESHDNS, "capture", *command, check=False)
         assert done.returncode == 3, done.stdout
@@ -344,7 +344,7 @@ def test_an_install_runs_nft_three_times_and_nothing_else(pod: Pod, tmp_path: Pa
     wrapper = tmp_path / "nft"
     wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {shutil.which("nft")} "$@"\n')
     wrapper.chmod(0o755)
-    options = ["--resolv-conf", str(pod.resolv_conf)]
+    options = ["--resolv-conf", str(pod.resolv_conf), "--backend", "nft"]
     for runs in (3, 4):
         # No other program can be found on this PATH.
         pod.place.run("env", f"PATH={tmp_path}", sys.executable, MESHDNS, "capture", "install", *options)
