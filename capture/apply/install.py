@@ -33,9 +33,12 @@ def new_record(spec: CaptureSpec, backend: Backend, version: str, installed_at: 
     return Record(version, installed_at, backend.name, plan(spec).fingerprint(), spec)
 
 
-def inspect(backend: Backend) -> Installation:
-    """Return what is installed and how it stands to the configuration that was recorded with it."""
-    held = backend.read()
+def inspect(backend: Backend, held: Observed | None = None) -> Installation:
+    """Return what is installed and how it stands to the configuration that was recorded with it.
+
+    `held`: what was read already, where it was.
+    """
+    held = held or backend.read()
     record = from_comments(held.about)
     if not held.present:
         return Installation(held, None, Condition.ABSENT, ())
@@ -51,14 +54,14 @@ def inspect(backend: Backend) -> Installation:
     return Installation(held, record, condition, drift)
 
 
-def install(backend: Backend, record: Record) -> bool:
-    """Install what `record` says; returns whether anything had to change.
+def install(backend: Backend, record: Record, held: Observed | None = None) -> bool:
+    """Install what `record` says; returns whether anything had to change. `held`: what was read already, if it was.
 
     ApplyError: the kernel refused it, or holds something else afterwards, and what was there before is there again.
     RollbackError: it is not.
     """
     rules = plan(record.spec)
-    before = inspect(backend)
+    before = inspect(backend, held)
     if _is_installed(backend, rules, record, before.held):
         return scopes.settle(record.spec)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.

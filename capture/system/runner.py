@@ -24,6 +24,10 @@ PACKAGES: Final = {
 """Debian's names for what holds a program."""
 
 
+class MissingProgramError(PreflightError):
+    """A program is not on PATH."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a program ended and what it wrote."""
@@ -49,7 +53,7 @@ def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
         )
     except FileNotFoundError as error:
         package = PACKAGES.get(program, program)
-        raise PreflightError(f"cannot run {program}: it is not on PATH: install the package {package}") from error
+        raise MissingProgramError(f"cannot run {program}: it is not on PATH: install the package {package}") from error
     except PermissionError as error:
         raise PreflightError(f"cannot run {program}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:

@@ -16,10 +16,14 @@ CLONE_NEWNET: Final = 0x40000000
 """linux/sched.h"""
 
 
+class NoScratchError(PreflightError):
+    """No namespace may be made here: it takes CAP_SYS_ADMIN."""
+
+
 def in_scratch(function: Callable[[], T]) -> T:
     """Call a function in a network namespace of its own, which ends with it; its result or exception comes back.
 
-    PreflightError: no namespace may be made (it takes CAP_SYS_ADMIN).
+    NoScratchError: none may be made.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -44,4 +48,4 @@ def _leave() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
         cause = os.strerror(ctypes.get_errno()).lower()
-        raise PreflightError(f"cannot make a network namespace to try in: {cause}: it takes CAP_SYS_ADMIN")
+        raise NoScratchError(f"cannot make a network namespace to try in: {cause}: it takes CAP_SYS_ADMIN")

@@ -1,0 +1,146 @@
+"""Which backend does the work, and why; and what to do where another one holds an older installation.
+
+A backend is chosen by what works in a scratch namespace: trying never changes the namespace that capture is for. Once
+something is installed, `auto` stays with the backend that holds it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from meshdns.capture.apply.backend import AUTO, BACKENDS, Backend
+from meshdns.capture.apply.install import uninstall
+from meshdns.capture.dialects.iptables.arguments import HEARTBEATS
+from meshdns.capture.dialects.observed import NOTHING, Observed
+from meshdns.capture.errors import CaptureError, PreflightError
+from meshdns.capture.policy.ruleset import RuleSet
+from meshdns.capture.policy.spec import Family
+from meshdns.capture.system.runner import MissingProgramError
+from meshdns.capture.system.scratch import NoScratchError, in_scratch
+from meshdns.capture.system.xtables import heartbeats
+
+ORDER: Final = ("nft", "iptables-nft", "iptables-legacy")
+"""What `auto` prefers; libiptc is never chosen unasked."""
+SAME_TABLES: Final = frozenset({"iptables-legacy", "libiptc"})
+BEAT_WAIT_S: Final = 1.0
+"""Two heartbeats."""
+BEAT_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend to install with, why, and what was read of it where it was read."""
+
+    backend: Backend
+    reason: str
+    held: Observed | None = None
+
+
+def choose_working(name: str, rules: RuleSet) -> Choice:
+    """Return the backend of that name, or for `auto` the one that holds an installation or else the first that works.
+
+    PreflightError: none works, and why.
+    """
+    if name != AUTO:
+        return Choice(BACKENDS[name](), "asked for")
+    failures: list[str] = []
+    for backend in _likeliest_first():
+        try:
+            held = backend.read()
+            if held.present:
+                return Choice(backend, "it holds what is installed", held)
+            reason = _try(backend, rules)
+        except CaptureError as error:
+            failures.append(f"{backend.name}: {error}")
+            continue
+        return Choice(backend, "; ".join([reason, *(f"not {failure}" for failure in failures)]), held)
+    raise PreflightError(f"cannot find a backend that works here: {'; '.join(failures)}")
+
+
+def installed(name: str) -> Backend:
+    """Return the backend of that name, or for `auto` the one that holds an installation or else the first there is."""
+    if name != AUTO:
+        return BACKENDS[name]()
+    found: list[Backend] = []
+    for backend in _likeliest_first():
+        try:
+            if backend.read().present:
+                return backend
+            found.append(backend)
+        except MissingProgramError:
+            continue
+        except PreflightError:
+            found.append(backend)  # which will say why it cannot be read
+    return found[0] if found else BACKENDS[ORDER[0]]()
+
+
+def remove_elsewhere(chosen: Backend) -> tuple[str, ...]:
+    """Remove what other backends hold; returns their names. What `chosen` holds must be verified in the kernel."""
+    removed = []
+    unread: list[PreflightError] = []
+    for backend in _may_hold(chosen):
+        try:
+            held = backend.read()
+        except PreflightError as error:
+            unread.append(error)
+            continue
+        if held.present:
+            _await_heartbeats(chosen, held.alive)
+            backend.remove()
+            removed.append(backend.name)
+    if unread and chosen.name == ORDER[0] and heartbeats(HEARTBEATS) is not None:
+        raise PreflightError(f"cannot remove what iptables holds, beside what {chosen.name} holds now: {unread[0]}")
+    return tuple(removed)
+
+
+def uninstall_everywhere(name: str) -> bool:
+    """Remove everything of ours by the backend of that name, for `auto` by all; returns whether there was anything."""
+    if name != AUTO:
+        return uninstall(BACKENDS[name]())
+    removed = False
+    missing: list[MissingProgramError] = []
+    for each in ORDER:
+        try:
+            removed |= uninstall(BACKENDS[each]())
+        except MissingProgramError as error:
+            missing.append(error)
+    # Programs that are not here have hardly put anything here; the list of heartbeats would tell.
+    if missing and (len(missing) == len(ORDER) or heartbeats(HEARTBEATS) is not None):
+        raise missing[0]
+    return removed
+
+
+def _likeliest_first() -> list[Backend]:
+    """Return the backends in order of preference, but those of iptables first where rules of theirs are."""
+    names = sorted(ORDER, key=lambda name: name == ORDER[0]) if heartbeats(HEARTBEATS) is not None else ORDER
+    return [BACKENDS[name]() for name in names]
+
+
+def _may_hold(chosen: Backend) -> list[Backend]:
+    """Return the other backends that may hold something.
+
+    Those of iptables have a list of heartbeats as long as they hold rules, so where there is none, an installation by
+    nft runs no other program.
+    """
+    by_nft = chosen.name == ORDER[0]
+    if by_nft and heartbeats(HEARTBEATS) is None:
+        return []
+    same = SAME_TABLES if chosen.name in SAME_TABLES else {chosen.name}
+    return [BACKENDS[name]() for name in ORDER if name not in same]
+
+
+def _try(backend: Backend, rules: RuleSet) -> str:
+    try:
+        in_scratch(lambda: backend.replace(rules, (), NOTHING, 0))
+    except NoScratchError:
+        return "it answers (not tried: no scratch namespace without CAP_SYS_ADMIN)"
+    return "it works in a scratch namespace"
+
+
+def _await_heartbeats(chosen: Backend, alive: frozenset[Family]) -> None:
+    """Wait until the switch of the new rules has seen the resolver too, so that no lookup passes it by in between."""
+    deadline = time.monotonic() + BEAT_WAIT_S
+    while not alive <= chosen.read().alive and time.monotonic() < deadline:
+        time.sleep(BEAT_POLL_S)
