@@ -13,7 +13,6 @@ from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation
 from meshdns.capture.apply.record import Record, to_comments
-from meshdns.capture.dialects.iptables.render import render_plan
 from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.plan import plan
@@ -32,6 +31,9 @@ def print_plan(record: Record, form: str) -> None:
     if form == "nft":
         click.echo(render(rules, to_comments(record, backend.comment_length)).text, nl=False)
     elif form == "iptables":
+        # Imported late: the dialect's imports are half of an install's time, and most plans are for nft.
+        from meshdns.capture.dialects.iptables.render import render_plan  # noqa: PLC0415
+
         click.echo(render_plan(rules, to_comments(record, backend.comment_length)), nl=False)
     elif form == "json":
         click.echo(json.dumps(_plan(record), indent=2))
@@ -60,8 +62,10 @@ def _plan(record: Record) -> dict[str, Any]:
     }
 
 
-def print_status(found: Installation) -> None:
-    """Print what is installed, for people."""
+def print_status(found: Installation, confirm_within_s: float | None = None) -> None:
+    """Print what is installed, for people. `confirm_within_s`: how long a confirmation is waited for, if it is."""
+    if confirm_within_s is not None:
+        click.echo(f"to be confirmed within {confirm_within_s:.0f} s, or what was before comes back")
     if found.condition is Condition.ABSENT:
         click.echo("nothing is installed")
         return
@@ -90,7 +94,7 @@ def _since(record: Record) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.installed_at))
 
 
-def status_json(found: Installation) -> str:
+def status_json(found: Installation, confirm_within_s: float | None = None) -> str:
     """Return what is installed, for programs."""
     record = found.record
     heartbeat = {}
@@ -104,6 +108,7 @@ def status_json(found: Installation) -> str:
         "backend": record.backend if record else None,
         "fingerprint": record.fingerprint if record else None,
         "heartbeat": heartbeat,
+        "confirm_within_s": confirm_within_s,
         "drift": list(found.drift),
         "rules": [
             {"chain": chain, "id": rule_id, "packets": packets, "bytes": size}

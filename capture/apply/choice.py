@@ -12,7 +12,7 @@ from typing import Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS, Backend
 from meshdns.capture.apply.install import uninstall
-from meshdns.capture.dialects.iptables.arguments import HEARTBEATS
+from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.dialects.observed import NOTHING, Observed
 from meshdns.capture.errors import CaptureError, PreflightError
 from meshdns.capture.policy.ruleset import RuleSet

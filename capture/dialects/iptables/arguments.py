@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from meshdns.capture.dialects.iptables.entry import Entry, Ids, multiport_pieces
+from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.policy.ruleset import (
     Action,
     Beat,
@@ -34,8 +35,6 @@ from meshdns.capture.policy.ruleset import (
 )
 from meshdns.capture.policy.spec import Family, Network, Ports
 
-HEARTBEATS: Final = "meshdns"
-"""The list of xt_recent that stands for nft's set `alive`; the kernel keeps the families in it apart."""
 _NO_MASK: Final = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}
 """Every address is the same to the list: it remembers when, not who."""
 _IP_HEADER_BYTES: Final = {Family.IPV4: 20, Family.IPV6: 40}

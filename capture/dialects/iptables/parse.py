@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
 from meshdns.capture.dialects.iptables.arguments import Understood, understand
 from meshdns.capture.dialects.iptables.entry import join
+from meshdns.capture.dialects.iptables.heartbeat import Heartbeats
 from meshdns.capture.dialects.iptables.place import (
     PLACES,
     Jump,
@@ -31,15 +32,6 @@ from meshdns.capture.policy.ruleset import Beat, Hook, Rule, RuleSet, Stage
 from meshdns.capture.policy.spec import Family
 
 Key = tuple[Hook, Stage]
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeats:
-    """What the kernel remembers of heartbeats (`text`), and what time it is there, in its own ticks."""
-
-    text: str
-    now: float
-    per_second: float
 
 
 def parse(tables: Mapping[Family, Tables], heartbeats: Heartbeats | None = None) -> Observed:
@@ -66,7 +58,7 @@ def parse(tables: Mapping[Family, Tables], heartbeats: Heartbeats | None = None)
         present=True,
         chains=tuple(ObservedChain(PLACES[key].name.lower(), key, _merged(found)) for key, found in chains.items()),
         about=tuple(about),
-        alive=_living(heartbeats, timeout_s),
+        alive=heartbeats.alive(timeout_s) if heartbeats else frozenset(),
         strangers=tuple(strangers),
     )
 
@@ -180,17 +172,3 @@ def _text(words: Iterable[str]) -> str:
         return line_of(words)
     except ValueError:
         return ascii(" ".join(words))
-
-
-_BEAT: Final = re.compile(r"^src=([0-9a-f.:]+) .*?last_seen: ([0-9]+)", re.MULTILINE)
-
-
-def _living(heartbeats: Heartbeats | None, timeout_s: int) -> frozenset[Family]:
-    """Return the families whose last heartbeat is younger than the timeout."""
-    if heartbeats is None:
-        return frozenset()
-    return frozenset(
-        Family.IPV6 if ":" in address else Family.IPV4
-        for address, ticks in _BEAT.findall(heartbeats.text)
-        if heartbeats.now - int(ticks) < timeout_s * heartbeats.per_second
-    )

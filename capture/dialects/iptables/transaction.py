@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from meshdns.capture.dialects.iptables.arguments import HEARTBEATS
 from meshdns.capture.dialects.iptables.change import Change, clearance, free_generation, installation, undoing
-from meshdns.capture.dialects.iptables.parse import Heartbeats, parse, visible
+from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS, Heartbeats
+from meshdns.capture.dialects.iptables.parse import parse, visible
 from meshdns.capture.dialects.iptables.place import MAX_COMMENT_LENGTH, holds_ours, jumps, our_rules
 from meshdns.capture.dialects.iptables.render import rule_text
 from meshdns.capture.dialects.iptables.save import Tables
