@@ -30,7 +30,18 @@ from meshdns.relay.listen import SocketAddress, listen, original_destination, ow
 from meshdns.relay.names import Names, Resolve
 from meshdns.relay.order import Rest
 from meshdns.relay.readiness import Readiness
-from meshdns.relay.route import Destination, Forward, PassThrough, Probe, Refusal, Refuse, Routes, Target, socket_text
+from meshdns.relay.route import (
+    Address,
+    Destination,
+    Forward,
+    PassThrough,
+    Probe,
+    Refusal,
+    Refuse,
+    Routes,
+    Target,
+    socket_text,
+)
 from meshdns.relay.splice import Pair, Splicer
 
 logger = logging.getLogger("meshdns.relay")
@@ -144,16 +155,18 @@ class Relay:
         self._readiness.close()
         return left
 
-    def health(self, host: str) -> tuple[EndpointHealth, ...]:
-        """Say which endpoints a host has, and which of them rest; empty for a host without a route."""
-        routes = {id(route): route for route in self._routes.leases.values() if route.host == host}
+    def health(self, address: Address, port: int | None = None) -> tuple[EndpointHealth, ...]:
+        """Say where a leased address leads, by one port or all declared ones, and what rests; empty without a lease."""
+        route = self._routes.leases.get(address)
+        if route is None:
+            return ()
+        declared = {one.number for backend in route.backends for one in backend.ports}
         now = monotonic()
         found: dict[Destination, EndpointHealth] = {}
-        for route in routes.values():
-            for port in {port.number for backend in route.backends for port in backend.ports}:
-                decision = self._routes.decide_route(route, port)
-                for one in decision.destinations if isinstance(decision, Forward) else ():
-                    found[one] = self._health_of(one, now)
+        for number in sorted(declared) if port is None else (port,):
+            decision = self._routes.decide_route(route, number)
+            for one in decision.destinations if isinstance(decision, Forward) else ():
+                found[one] = self._health_of(one, now)
         return tuple(found.values())
 
     def _health_of(self, destination: Destination, now: float) -> EndpointHealth:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 import pytest
 from namespaces import Namespace
@@ -204,7 +205,7 @@ def test_an_endpoint_that_resets_at_once(pod: Namespace) -> None:
         with pytest.raises(ConnectionResetError), connect(pod, WEB, 80) as client:
             client.recv(1)
         relay.until(lambda it: it.counters.open == 0, "closed")
-        (health,) = relay.call(lambda: relay.relay.health("web.internal"))
+        (health,) = relay.call(lambda: relay.relay.health(ip_address(WEB)))
         assert health.rest_left_s == 0
 
 

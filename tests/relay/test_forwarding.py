@@ -96,7 +96,9 @@ def test_an_endpoint_that_does_not_answer_costs_one_delay_once(pod: Namespace) -
         endpoint(pod, FIRST, 80, telling(b"first")),
     ):
         assert ask(pod, WEB, 80) == b"first"
-        silent, first = relay.call(lambda: relay.relay.health("web.internal"))
+        silent, first = relay.call(lambda: relay.relay.health(ip_address(WEB)))
+        assert relay.call(lambda: relay.relay.health(ip_address(WEB), 81)) != (silent, first)
+        assert relay.call(lambda: relay.relay.health(ip_address("240.240.9.9"))) == ()
         assert (silent.endpoint, first.endpoint) == (f"{SILENT}:80", f"{FIRST}:80")
         assert silent.rest_left_s > 0
         assert first.rest_left_s == 0
@@ -127,7 +129,7 @@ def test_endpoints_that_all_rest_are_tried_all_the_same(pod: Namespace) -> None:
             ask(pod, WEB, 80)
         with endpoint(pod, FIRST, 80, telling(b"back")):
             assert ask(pod, WEB, 80) == b"back"
-        (health,) = relay.call(lambda: relay.relay.health("web.internal"))
+        (health,) = relay.call(lambda: relay.relay.health(ip_address(WEB)))
         assert health.rest_left_s == 0
 
 
@@ -190,7 +192,7 @@ def test_names_are_resolved_upstream_and_kept(pod: Namespace) -> None:
         zone["db.example", 4] = OSError("no upstream")
         time.sleep(1.1)
         assert ask(pod, WEB, 80) == b"second"
-        (health,) = relay.call(lambda: relay.relay.health("web.internal"))
+        (health,) = relay.call(lambda: relay.relay.health(ip_address(WEB)))
         assert (health.endpoint, health.addresses) == ("db.example:80", (SECOND,))
 
 
