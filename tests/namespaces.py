@@ -22,13 +22,16 @@ import os
 import socket as sockets
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
+ENTRY_TIMEOUT_S = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -74,13 +77,28 @@ class Namespace:
 
         What it writes stands in its `stdout`, a pipe: a program that writes more than 64 KiB unread will block.
         """
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._command(arguments, uid, gid),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
         )
+        self._wait_for_entry(process)
+        return process
+
+    def _wait_for_entry(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the process is in here: until then its pid names the namespace that the tests run in."""
+        here = os.fstat(self.descriptor).st_ino
+        deadline = time.monotonic() + ENTRY_TIMEOUT_S
+        while process.poll() is None:
+            with contextlib.suppress(OSError):  # it has just ended
+                if Path(f"/proc/{process.pid}/ns/net").stat().st_ino == here:
+                    return
+            if time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"process {process.pid} is not in its namespace after {ENTRY_TIMEOUT_S} s")
+            time.sleep(0.001)
 
     @contextlib.contextmanager
     def running(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,18 @@ class Pod:
         options = ["--resolv-conf", str(self.resolv_conf)] if command in {"plan", "install"} else []
         code = self.place.call(lambda: run(["capture", command, *options, *arguments]))
         return Outcome(code, *self._capsys.readouterr())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_machine_itself() -> Iterator[None]:
+    """Whatever is done here in namespaces, the one that the tests run in keeps its rules."""
+    before = _own_rules()
+    yield
+    assert _own_rules() == before
+
+
+def _own_rules() -> str:
+    return subprocess.run(["nft", "-s", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
