@@ -68,16 +68,11 @@ def _row(settled: Settled, shorts: Iterable[Settled], scope: Scope) -> Row:
     first = winners[0]
     wildcard = settled.host.startswith("*.")
     key = to_key(settled.host[2:] if wildcard else settled.host)
+    external = to_key(first.external) if first.external else b""
     ttl_s = next((each.policy.ttl_s for each in winners if each.policy.ttl_s is not None), scope.ttl_s)
     forward = [each.policy.forward_other_types for each in winners if each.policy.forward_other_types is not None]
-    external = to_key(first.external) if first.external else b""
-    found = dict.fromkeys(address for each in winners for address in _allowed(each.addresses, each))
-    leased = next((each for each in winners if each.lease is not None), None)
-    lease, fixed, gated = _lease(leased)
-    v4 = [address for address in (*found, *fixed) if address.version == 4][:ADDRESSES_MOST]  # noqa: PLR2004 - IP version
-    v6 = [address for address in (*found, *fixed) if address.version == 6][:ADDRESSES_MOST]  # noqa: PLR2004 - IP version
-    aliases = [alias for each in shorts if (alias := to_key(each.host)) is not None]
-    beaten = [*settled.beaten, *(loser for each in shorts for loser in each.beaten)]
+    a, aaaa, lease_a, lease_aaaa = _sections(winners, ttl_s)
+    lease = tuple(dict.fromkeys(address.packed for each in winners for address in each.leased))
     configured = [address.packed for each in winners if each.configured for address in each.addresses]
     return Row(
         key=key or b"\x00",
@@ -85,41 +80,46 @@ def _row(settled: Settled, shorts: Iterable[Settled], scope: Scope) -> Row:
         wildcard=wildcard,
         direct=first.kind is not Kind.ENTRY,
         namespace=first.meta.namespace,
-        aliases=tuple(aliases),
+        aliases=tuple([alias for each in shorts if (alias := to_key(each.host)) is not None]),
         ttl_s=ttl_s,
         forward_other_types=forward[0] if forward else scope.forward_other_types,
-        a=addresses(v4, ttl_s),
-        aaaa=addresses(v6, ttl_s),
-        lease=lease,
-        lease_a=addresses([each for each in gated if each.version == 4], ttl_s),  # noqa: PLR2004 - IP version
-        lease_aaaa=addresses([each for each in gated if each.version == 6], ttl_s),  # noqa: PLR2004 - IP version
+        a=a,
+        aaaa=aaaa,
+        lease=lease or None,
+        lease_a=lease_a,
+        lease_aaaa=lease_aaaa,
         cname=external or b"",
-        srv=_services(port for each in winners for port in each.part.ports) if not external else (),
-        pointers=() if wildcard else tuple(dict.fromkeys((*(lease or ()), *configured))),
+        srv=() if external else _services(port for each in winners for port in each.part.ports),
+        pointers=() if wildcard else tuple(dict.fromkeys((*lease, *configured))),
         parts=tuple([each.part for each in winners]),
-        beaten=tuple([Beaten(loser.part.source, rule) for loser, rule in beaten]),
-        unanswered=_unanswered(
-            settled, key, external, scope, has_answer=any(each.addresses or each.lease for each in winners)
-        ),
+        beaten=tuple([Beaten(loser.part.source, rule) for each in (settled, *shorts) for loser, rule in each.beaten]),
+        unanswered=_unanswered(settled, key, external, scope),
         notes=tuple(dict.fromkeys(_notes(settled))),
     )
 
 
-def _allowed(found: Iterable[Address], claim: Candidate) -> Iterable[Address]:
-    """Leave out the families that the object's annotation leaves out."""
+def _sections(winners: Iterable[Candidate], ttl_s: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the records that are always answered, A and AAAA, and those answered while leases of their family are."""
+    always = dict.fromkeys(address for each in winners for address in _always(each))
+    gated = dict.fromkeys(address for each in winners for address in each.leased if each.policy.families is None)
+    return (
+        _records(always, 4, ttl_s),
+        _records(always, 6, ttl_s),
+        _records([address for address in gated if address not in always], 4, ttl_s),
+        _records([address for address in gated if address not in always], 6, ttl_s),
+    )
+
+
+def _always(claim: Candidate) -> Iterable[Address]:
+    """Return what does not depend on the pod: the addresses, and leases of families that the object asks for."""
     families = claim.policy.families
-    return found if families is None else [address for address in found if address.version in families]
+    if families is None:
+        return claim.addresses
+    return [address for address in (*claim.addresses, *claim.leased) if address.version in families]
 
 
-def _lease(claim: Candidate | None) -> tuple[tuple[bytes, bytes] | None, Iterable[Address], tuple[Address, ...]]:
-    """Return the lease, its addresses that are always answered, and those answered while their family is."""
-    if claim is None or claim.lease is None:
-        return None, (), ()
-    pair = (claim.lease.v4, claim.lease.v6)
-    packed = (claim.lease.v4.packed, claim.lease.v6.packed)
-    if claim.policy.families is None:
-        return packed, (), pair
-    return packed, _allowed(pair, claim), ()
+def _records(found: Iterable[Address], version: int, ttl_s: int) -> bytes:
+    return addresses([address for address in found if address.version == version][:ADDRESSES_MOST], ttl_s)
 
 
 def _services(ports: Iterable[PortRow]) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
@@ -134,7 +134,7 @@ def _services(ports: Iterable[PortRow]) -> tuple[tuple[bytes, tuple[bytes, ...]]
     return tuple([(labels, tuple(heads)) for labels, heads in services.items()])
 
 
-def _unanswered(settled: Settled, key: bytes | None, external: bytes | None, scope: Scope, *, has_answer: bool) -> str:
+def _unanswered(settled: Settled, key: bytes | None, external: bytes | None, scope: Scope) -> str:
     """Say why the host is forwarded; empty when it is ours."""
     first = settled.winners[0]
     if first.visibility is Visibility.HIDDEN:
@@ -143,7 +143,7 @@ def _unanswered(settled: Settled, key: bytes | None, external: bytes | None, sco
         return "it is no host name that can be answered"
     if first.external and not external:
         return f"its externalName {first.external[:80]!r} is no name"
-    if external or has_answer:
+    if external or any(each.addresses or each.leased for each in settled.winners):
         return ""
     return next((each.reason for each in settled.winners if each.reason), "it has no address")
 

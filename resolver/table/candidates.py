@@ -95,8 +95,9 @@ class Visibility(IntEnum):
 class Candidate:
     """One object's claim to one host.
 
-    `configured`: its addresses were written for this host, so that PTR may name it. `short_of` is the full name that a
-    short name stands for, `external` an ExternalName's target. `reason` says why there is nothing to answer.
+    `configured`: its addresses were written for this host, so that PTR may name it. `leased`: addresses of the pools,
+    from our lease or from Istio's controller (status.addresses). `short_of` is the full name that a short name stands
+    for, `external` an ExternalName's target. `reason` says why there is nothing to answer.
     """
 
     host: str
@@ -107,7 +108,7 @@ class Candidate:
     policy: Policy
     addresses: tuple[Address, ...] = ()
     configured: bool = False
-    lease: Lease | None = None
+    leased: tuple[Address, ...] = ()
     short_of: str = ""
     external: str = ""
     reason: str = ""
@@ -118,7 +119,7 @@ class Candidate:
 class _Found:
     addresses: tuple[Address, ...] = ()
     configured: bool = False
-    lease: Lease | None = None
+    leased: tuple[Address, ...] = ()
     reason: str = ""
 
 
@@ -177,7 +178,7 @@ def _of_service_entry(
             asked,
             found.addresses,
             found.configured,
-            found.lease,
+            found.leased,
             reason=found.reason,
             notes=notes,
         )
@@ -193,8 +194,9 @@ def _found(entry: ServiceEntry, host: str, endpoints: Iterable[Endpoint], lease:
     if entry.resolution is Resolution.NONE:
         return _of_selected(entry, endpoints)
     status = entry.status_addresses.get(host, ()) if allows_lease(entry.meta) else ()
-    if status and not (lease is not None and (lease.v4 in status or lease.v6 in status)):
-        return _Found(tuple(status), configured=True)
+    if status:
+        leased = tuple([address for address in status if any(address in pool for pool in scope.pools)])
+        return _Found(tuple([address for address in status if address not in leased]), configured=True, leased=leased)
     if scope.answer_endpoints and entry.resolution is Resolution.STATIC:
         addresses = _ip_addresses(endpoints)
         if addresses:
@@ -211,7 +213,7 @@ def _leased(entry: ServiceEntry, host: str, lease: Lease | None) -> _Found:
         return _Found(reason=f"resolution {entry.resolution} gets no lease: add addresses")
     if lease is None:
         return _Found(reason="it has no lease: auto-allocation is off, or the pool is used up")
-    return _Found(lease=lease)
+    return _Found(leased=(lease.v4, lease.v6))
 
 
 def _of_selected(entry: ServiceEntry, endpoints: Iterable[Endpoint]) -> _Found:

@@ -173,7 +173,7 @@ class Table:
         name = self.names.get(key[:stem] + b"\0")
         if name is not None:
             return Match(name, stem)
-        if key[1] != _UNDERSCORE or count < 2:  # noqa: PLR2004 - a service label needs a host behind it
+        if count < 2 or key[1] != _UNDERSCORE:  # noqa: PLR2004 - a service label needs a host behind it
             return None
         service = labels[1]
         whole = key[service + 1] == _UNDERSCORE

@@ -64,10 +64,10 @@ class Row(NamedTuple):
 
     `host` is as manifests have it, `*.` included; then `key` is the wildcard's parent. `direct`: a Kubernetes name,
     never put behind a CNAME; `aliases` are its short names. `a` and `aaaa` are always answered; `lease_a` and
-    `lease_aaaa` only while leases of that family are (`live.Table.answer_leases`). `lease` is the pair of packed
-    addresses, whatever of it is answered. `cname` is an ExternalName's target. `srv` maps `_port._proto` (wire form, no
-    root) to SRV data up to the target. `pointers` are the packed addresses whose PTR names this host. `unanswered` says
-    why the host is forwarded: such a row is no name of ours and is kept to explain.
+    `lease_aaaa` only while leases of that family are (`live.Table.answer_leases`). `lease` are the packed addresses of
+    the pools, whatever of them is answered. `cname` is an ExternalName's target. `srv` maps `_port._proto` (wire form,
+    no root) to SRV data up to the target. `pointers` are the packed addresses whose PTR names this host. `unanswered`
+    says why the host is forwarded: such a row is no name of ours and is kept to explain.
     """
 
     key: bytes
@@ -80,7 +80,7 @@ class Row(NamedTuple):
     forward_other_types: bool
     a: bytes
     aaaa: bytes
-    lease: tuple[bytes, bytes] | None
+    lease: tuple[bytes, ...] | None
     lease_a: bytes
     lease_aaaa: bytes
     cname: bytes
