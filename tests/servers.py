@@ -98,6 +98,7 @@ def nsd(zone: str, *records: str, port: int = 0) -> Iterator[Server]:
             f'server:\n  ip-address: {ADDRESS}@{port}\n  username: ""\n  chroot: ""\n  zonesdir: "{directory}"\n'
             f'  database: ""\n  pidfile: "{directory}/pid"\n  xfrdfile: "{directory}/xfrd"\n  server-count: 1\n'
             f'  zonelistfile: "{directory}/zonelist"\n  xfrdir: "{directory}"\n  cookie-secret-file: ""\n'
+            "  rrl-ratelimit: 0\n"
             f"remote-control:\n  control-enable: no\nzone:\n  name: {zone}\n  zonefile: zone\n"
         )
         with _running([_program("nsd"), "-d", "-c", str(config)], port) as server:

@@ -27,8 +27,8 @@ REFRESH_PART: Final = 0.1
 REFRESH_TTL_MIN_S: Final = 10
 """An answer asked for so often is refreshed in the last tenth of its life, if that life is worth it."""
 
-ENTRY_OVERHEAD_BYTES: Final = 900
-"""An entry without its records and name, measured with tracemalloc on CPython 3.11."""
+ENTRY_OVERHEAD_BYTES: Final = 950
+"""An entry that was asked for, without its records and name, measured with tracemalloc on CPython 3.11."""
 
 STALE_ANSWER: Final = Reason(3)
 STALE_NXDOMAIN: Final = Reason(19)
@@ -58,11 +58,22 @@ class CacheCounters:
     refreshes: int = 0
 
 
+class _Ready(NamedTuple):
+    """The pieces of a message about an answer of this age: all but the client's id, flags and question."""
+
+    age_s: int
+    flags: int
+    counts: bytes
+    counts_edns: bytes
+    body: bytes
+    opt: bytes
+
+
 class Entry:
-    """One answer, and the ready pieces of the messages made of it."""
+    """One answer, and what is known of how it is asked for."""
 
     __slots__ = (
-        "_body", "_body_age_s", "_counts", "_counts_edns", "_flags", "_opt",
+        "_dnssec_ok", "_ready",
         "failed_s", "fresh_until_s", "hits", "recent", "refresh_at_s", "reply", "server", "stored_s",
     )  # fmt: skip
 
@@ -77,38 +88,46 @@ class Entry:
         self.failed_s = -inf
         self.hits = 0
         self.recent = False
-        answers, authorities, additionals = reply.counts
-        self._flags = QR_AND_RA | reply.flags & AD | reply.rcode & 15
-        self._counts = _COUNTS.pack(1, answers, authorities, additionals)
-        self._counts_edns = _COUNTS.pack(1, answers, authorities, additionals + 1)
-        options = reply.options if reply.good else reply.options + option(CACHED_ERROR)
-        self._opt = opt_record(reply.rcode, dnssec_ok=dnssec_ok, options=options)
-        self._body = reply.body
-        self._body_age_s = 0
+        self._dnssec_ok = dnssec_ok
+        self._ready: _Ready | None = None
 
     @property
     def size_bytes(self) -> int:
         """What it holds besides the overhead; the body twice, as it came and as it was last sent."""
-        return 2 * len(self.reply.body) + len(self._opt)
+        return 2 * len(self.reply.body) + len(self.reply.options)
 
     def answer(self, packet: bytes, query: Query, limit: int, now: float) -> bytes:
         """Return the message for the client that asked `packet`, with its times to live counted down."""
+        ready = self._ready
         age_s = int(now - self.stored_s)
-        if age_s != self._body_age_s:
-            self._body = aged(self.reply, age_s)
-            self._body_age_s = age_s
-        flags = self._flags | query.flags & RD_AND_CD
+        if ready is None or ready.age_s != age_s:
+            ready = self._ready = self._made_ready(age_s)
+        flags = ready.flags | query.flags & RD_AND_CD
         edns = query.edns
         if flags & AD and not query.flags & AD and (edns is None or not edns.dnssec_ok):
             flags ^= AD
         head = _HEAD.pack(query.id, flags)
         if edns is None:
-            message = head + self._counts + packet[HEADER_BYTES : query.end] + self._body
+            message = head + ready.counts + packet[HEADER_BYTES : query.end] + ready.body
         else:
-            message = head + self._counts_edns + packet[HEADER_BYTES : query.end] + self._body + self._opt
+            message = head + ready.counts_edns + packet[HEADER_BYTES : query.end] + ready.body + ready.opt
         if len(message) <= limit:
             return message
-        return finish(self.reply._replace(body=self._body), packet, query, limit)
+        return finish(self.reply._replace(body=ready.body), packet, query, limit)
+
+    def _made_ready(self, age_s: int) -> _Ready:
+        """Make the pieces when somebody asks, once a second: most answers are never asked for again."""
+        reply = self.reply
+        answers, authorities, additionals = reply.counts
+        options = reply.options if reply.good else reply.options + option(CACHED_ERROR)
+        return _Ready(
+            age_s,
+            QR_AND_RA | reply.flags & AD | reply.rcode & 15,
+            _COUNTS.pack(1, answers, authorities, additionals),
+            _COUNTS.pack(1, answers, authorities, additionals + 1),
+            aged(reply, age_s) if age_s else reply.body,
+            opt_record(reply.rcode, dnssec_ok=self._dnssec_ok, options=options),
+        )
 
     def stale_answer(self, packet: bytes, query: Query, limit: int) -> bytes:
         """Return the message of an answer past its life, marked as such."""
@@ -149,14 +168,16 @@ class Cache:
         lifetime_s = reply.lifetime_s if reply.good else FAILURE_TTL_S
         if reply.truncated or lifetime_s <= 0:
             return
-        self._remove(key)
+        entries = self._entries
+        if key in entries:
+            self._remove(key)
         entry = Entry(reply, server, now, lifetime_s, dnssec_ok=bool(key.bits & DNSSEC_OK))
         cost = _cost(key, entry)
         if not self.entries_max or cost > self.bytes_max:
             return
-        while len(self._entries) >= self.entries_max or self.size_bytes + cost > self.bytes_max:
+        while len(entries) >= self.entries_max or self.size_bytes + cost > self.bytes_max:
             self._evict()
-        self._entries[key] = entry
+        entries[key] = entry
         self.size_bytes += cost
 
     def flush(self) -> None:

@@ -41,7 +41,13 @@ class CheckLoop(NamedTuple):
     server: Server
 
 
-Effect = Send | Forget | Answer | CheckLoop
+class Loops(NamedTuple):
+    """Tell people that the server leads back to us."""
+
+    server: Server
+
+
+Effect = Send | Forget | Answer | CheckLoop | Loops
 
 
 Source = Literal["cache", "stale", "upstream", "error"]

@@ -89,9 +89,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_fallback", "_fallback_by", "_open", "_servers", "_started_tries", "_total_tries", "_without_opt",
-        "deadline_s", "losses", "outcome", "question", "raw_reply", "settled", "settled_by", "started_s", "tries",
-        "try_at_s", "trying",
+        "_fallback", "_fallback_by", "_servers", "_started_tries", "_total_tries", "_without_opt",
+        "deadline_s", "losses", "open_tries", "outcome", "question", "raw_reply", "settled", "settled_by",
+        "started_s", "tries", "try_at_s", "trying",
     )  # fmt: skip
 
     def __init__(self, question: Question, servers: tuple[Server, ...], now: float) -> None:
@@ -110,7 +110,7 @@ class Exchange:
         self._started_tries = 0
         self._total_tries = 1 if question.raw else len(servers) * ROUNDS
         self.trying: Try | None = None
-        self._open = 0
+        self.open_tries = 0
         self._fallback: Reply | None = None
         self._fallback_by: Server | None = None
         self._without_opt: tuple[Server, ...] = ()
@@ -128,8 +128,9 @@ class Exchange:
 
     def try_beside(self, server: Server, now: float) -> Try:
         """Return a try at a sick server, whose outcome nobody waits for."""
-        attempt = Try(self, server, self.question.message, self.question.stream, now, server.wait_s, overtaken=True)
-        return self._sent(attempt)
+        attempt = self._sent(server, self.question.message, now, stream=self.question.stream)
+        attempt.overtaken = True
+        return attempt
 
     def heard(self, attempt: Try, message: bytes, now: float) -> Try | None:
         """Take a message that came with the try's id from the try's server; return the try to be made next, if any."""
@@ -139,12 +140,11 @@ class Exchange:
         attempt.over = True
         self._close(attempt)
         server, took_s = attempt.server, now - attempt.sent_s
-        if not attempt.stream:
-            server.measured(took_s)
-        if not reply.good:
+        good = reply.good
+        in_time = good and took_s <= attempt.wait_s and not attempt.failed
+        server.answered(None if attempt.stream else took_s, in_time=in_time)
+        if not good:
             return self._bad(attempt, reply, now)
-        if took_s <= attempt.wait_s and not attempt.failed:
-            server.succeeded()
         if reply.truncated and not attempt.stream:
             self._fall_back(reply, server)
             return None if self.settled else self._made(server, now, stream=True)
@@ -197,7 +197,7 @@ class Exchange:
         if self.settled:
             return None
         following = None if attempt.overtaken else self.next_try(now)
-        if following is None and self._open == 0 and self._started_tries == self._total_tries:
+        if following is None and self.open_tries == 0 and self._started_tries == self._total_tries:
             self._settle(self._fallback, self._fallback_by)
         return following
 
@@ -208,21 +208,21 @@ class Exchange:
         """Make a try that is waited for; what the one before it brings still counts."""
         question = self.question
         message = question.plain if server in self._without_opt else question.message
-        attempt = Try(self, server, message, stream, now, server.wait_s)
-        self.trying = attempt
-        self.try_at_s = now + attempt.wait_s if self._started_tries < self._total_tries else inf
-        return self._sent(attempt)
+        self.try_at_s = now + server.wait_s if self._started_tries < self._total_tries else inf
+        self.trying = attempt = self._sent(server, message, now, stream=stream)
+        return attempt
 
-    def _sent(self, attempt: Try) -> Try:
-        attempt.server.attempts += 1
+    def _sent(self, server: Server, message: bytes, now: float, *, stream: bool) -> Try:
+        attempt = Try(self, server, message, stream, now, server.wait_s)
+        server.attempts += 1
         self.tries.append(attempt)
-        self._open += 1
+        self.open_tries += 1
         return attempt
 
     def _close(self, attempt: Try) -> None:
         if attempt.open:
             attempt.open = False
-            self._open -= 1
+            self.open_tries -= 1
 
     def _fail(self, attempt: Try, loss: Loss, now: float) -> None:
         self.losses[attempt.server] = loss

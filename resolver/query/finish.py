@@ -45,22 +45,35 @@ def option(reason: Reason) -> bytes:
 def finish(reply: Reply, packet: bytes, query: Query, limit: int, options: bytes = b"") -> bytes:
     """Return the message for the client that asked `packet`, at most `limit` bytes; `options` go before the reply's."""
     edns = query.edns
-    flags = QR_AND_RA | query.flags & RD_AND_CD | reply.flags & TC
+    rcode = reply.rcode
+    flags = QR_AND_RA | query.flags & RD_AND_CD | reply.flags & TC | rcode & 15
     if reply.flags & AD and (query.flags & AD or (edns is not None and edns.dnssec_ok)):
         flags |= AD
-    rcode = reply.rcode
     opt = b""
     if edns is not None:
         opt = opt_record(rcode, dnssec_ok=edns.dnssec_ok, options=options + reply.options)
     elif rcode > RCODE_PLAIN_MAX:
-        rcode = SERVFAIL
+        flags = flags & ~15 | SERVFAIL
+    answers, authorities, additionals = reply.counts
+    header = _HEADER.pack(query.id, flags, 1, answers, authorities, additionals + (edns is not None))
+    message = header + packet[HEADER_BYTES : query.end] + reply.body + opt
+    return message if len(message) <= limit else _cut(reply, packet, query, limit, flags)
+
+
+def _cut(reply: Reply, packet: bytes, query: Query, limit: int, flags: int) -> bytes:
+    """Return what fits: without options, without additional records, without authority, or with TC and nothing."""
+    edns = query.edns
+    opt = b"" if edns is None else opt_record(reply.rcode, dnssec_ok=edns.dnssec_ok)
     question = packet[HEADER_BYTES : query.end]
-    room = limit - HEADER_BYTES - len(question)
-    if edns is not None and len(reply.body) + len(opt) > room:
-        opt = opt_record(rcode, dnssec_ok=edns.dnssec_ok)
-    body, counts, cut = _fitting(reply, room - len(opt))
-    header = _HEADER.pack(query.id, flags | rcode & 15 | cut, 1, counts[0], counts[1], counts[2] + (edns is not None))
-    return header + question + body + opt
+    room = limit - HEADER_BYTES - len(question) - len(opt)
+    body, (answers, authorities, additionals) = reply.body, reply.counts
+    if len(body) > room:
+        body, additionals = body[: reply.authority_end], 0
+    if len(body) > room and answers and reply.rcode != NXDOMAIN:
+        body, authorities = body[: reply.answer_end], 0
+    if len(body) > room:
+        body, answers, authorities, flags = b"", 0, 0, flags | TC
+    return _HEADER.pack(query.id, flags, 1, answers, authorities, additionals + bool(opt)) + question + body + opt
 
 
 def fail(rcode: int, packet: bytes, query: Query, limit: int, *reasons: Reason) -> bytes:
@@ -83,15 +96,3 @@ def with_ttl(reply: Reply, ttl_s: int) -> bytes:
     for at in reply.ttls:
         _LONG.pack_into(body, at, ttl_s)
     return bytes(body)
-
-
-def _fitting(reply: Reply, room: int) -> tuple[bytes, tuple[int, int, int], int]:
-    """Return what fits of the body, its counts, and TC when the answer itself does not."""
-    body, counts = reply.body, reply.counts
-    if len(body) <= room:
-        return body, counts, 0
-    if reply.authority_end <= room:
-        return body[: reply.authority_end], (counts[0], counts[1], 0), 0
-    if counts[0] and reply.rcode != NXDOMAIN and reply.answer_end <= room:
-        return body[: reply.answer_end], (counts[0], 0, 0), 0
-    return b"", (0, 0, 0), TC

@@ -25,6 +25,7 @@ from meshdns.resolver.query.effects import (
     Effect,
     Forget,
     ForwardCounters,
+    Loops,
     Outcome,
     Send,
     Source,
@@ -130,6 +131,8 @@ class Forwarding:
         effects: list[Effect] = []
         while self._agenda and self._agenda[0][0] <= now:
             asking = heappop(self._agenda)[2]
+            if asking.settled and not asking.open_tries:
+                continue
             asking.scheduled_s = inf
             suspect = asking.trying
             following = asking.wake(now)
@@ -168,7 +171,7 @@ class Forwarding:
         self.counters.loops += 1
         server.looped(now)
         refusal = self._told(client, *tell.own_query(client, server), now=now)
-        effects: list[Effect] = [Answer(client.respond, refusal)]
+        effects: list[Effect] = [Answer(client.respond, refusal), Loops(server)]
         for asking in tuple(self._running):
             for attempt in tuple(asking.tries):
                 if attempt.server is server and not attempt.over:

@@ -34,6 +34,9 @@ NXDOMAIN: Final = 3
 NOTIMP: Final = 4
 REFUSED: Final = 5
 
+GOOD: Final = frozenset({NOERROR, NXDOMAIN})
+"""What the name has, or that there is no such name; every other RCODE says something about the server."""
+
 CNAME: Final = 5
 SOA: Final = 6
 OPT: Final = 41
@@ -53,6 +56,8 @@ AD: Final = 0x0020
 
 _HEADER: Final = Struct("!HHHHHH")
 _RECORD: Final = Struct("!HHIH")
+_RECORD_BYTES: Final = _RECORD.size
+_TTL_SIGN: Final = 1 << 31  # from here on a time to live is taken as 0 (RFC 2181, section 8)
 _OPTION: Final = Struct("!HH")
 _SHORT: Final = Struct("!H")
 _LONG: Final = Struct("!I")
@@ -94,7 +99,7 @@ class Reply(NamedTuple):
     @property
     def good(self) -> bool:
         """It says what the name has, or that there is no such name."""
-        return self.rcode in {NOERROR, NXDOMAIN}
+        return self.rcode in GOOD
 
 
 def read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
@@ -109,88 +114,55 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
     _, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(message)
     if not flags & QR or flags & OPCODE:
         return None
-    if questions == 0 and flags & 15 not in {NOERROR, NXDOMAIN}:
+    if questions == 0 and flags & 15 not in GOOD:
         return Reply(flags & 15, flags, (0, 0, 0), b"", 0, 0, (), 0)
     end = HEADER_BYTES + len(key)
     start = end + len(kind)
     if questions != 1 or message[HEADER_BYTES:end].lower() != key or message[end:start] != kind:
         return None
-    walk = _Walk(message, start, _SHORT.unpack(kind[:2])[0], key)
-    if not walk.records(answers, authorities, additionals):
+    records = _walk(message, start, answers + authorities + additionals)
+    opt = records.pop() if records and records[-1][_RTYPE] == OPT else None
+    if len(records) < answers + authorities:
         return None
-    chain = walk.chain() if walk.aliases else ()
+    qtype = _SHORT.unpack(kind[:2])[0]
+    chain = _chain(message, records[:answers], key) if answers and qtype != CNAME else ()
     if chain is None:
         return None
-    body = message[start : walk.end]
+    rcode, options = flags & 15, b""
+    if opt is not None:
+        _, _, _, data, end = opt
+        rcode |= message[data - 6] << 4
+        options = passed_on(message[data:end]) if data != end else b""
+    body_end = records[-1][_END] if records else start
+    answer_end = records[answers - 1][_END] if answers else start
+    authority_end = records[answers + authorities - 1][_END] if authorities else answer_end
     return Reply(
-        rcode=flags & 15 | walk.extended_rcode,
-        flags=flags,
-        counts=(answers, authorities, walk.additionals),
-        body=body,
-        answer_end=walk.answer_end - start,
-        authority_end=walk.authority_end - start,
-        ttls=tuple(walk.ttls),
-        lifetime_s=0 if flags & TC else walk.lifetime_s(flags & 15),
-        chain=chain,
-        options=walk.options,
-        edns=walk.edns,
+        rcode,
+        flags,
+        (answers, authorities, len(records) - answers - authorities),
+        message[start:body_end],
+        answer_end - start,
+        authority_end - start,
+        tuple([data - 6 - start for _, _, _, data, _ in records]),
+        0 if flags & TC or rcode not in GOOD else _lifetime_s(message, records, (answers, authorities), rcode, qtype),
+        chain,
+        options,
+        opt is not None,
     )
 
 
-class _Walk:
-    """One pass over the records of a message."""
+_Record = tuple[int, int, int, int, int]
+"""Type, time to live, and where owner, data and end stand. Made for every record of every reply: no named tuple."""
 
-    def __init__(self, message: bytes, start: int, qtype: int, key: bytes) -> None:
-        self.message = message
-        self.start = start
-        self.qtype = qtype
-        self.key = key
-        self.end = start
-        self.answer_end = start
-        self.authority_end = start
-        self.ttls: list[int] = []
-        self.aliases: list[tuple[int, int, int]] = []
-        self.lowest_ttl_s = TTL_MAX_S
-        self.negative_ttl_s: int | None = None
-        self.answered = False
-        self.additionals = 0
-        self.extended_rcode = 0
-        self.options = b""
-        self.edns = False
+_RTYPE, _END = 0, 4
 
-    def records(self, answers: int, authorities: int, additionals: int) -> bool:
-        """Walk the three sections; False when a record is where none may be."""
-        for _ in range(answers):
-            owner = self.end
-            rtype, rdata = self.record()
-            if rtype == OPT:
-                return False
-            if self.qtype in {rtype, ANY}:
-                self.answered = True
-            elif rtype == CNAME:
-                self.aliases.append((owner, rdata, self.start + self.ttls[-1]))
-        self.answer_end = self.end
-        for _ in range(authorities):
-            rtype, _ = self.record()
-            if rtype == OPT:
-                return False
-            if rtype == SOA:
-                minimum_s = _LONG.unpack_from(self.message, self.end - 4)[0]
-                self.negative_ttl_s = min(minimum_s, NEGATIVE_TTL_MAX_S)
-        self.authority_end = self.end
-        for _ in range(additionals):
-            owner = self.end
-            rtype, rdata = self.record()
-            if rtype == OPT:
-                self.opt(owner, rdata)
-                break
-            self.additionals += 1
-        return True
 
-    def record(self) -> tuple[int, int]:
-        """Walk over one record; return its type and where its rdata starts."""
-        message = self.message
-        at = self.end
+def _walk(message: bytes, at: int, count: int) -> list[_Record]:
+    """Return so many records from `at` on, up to an OPT record, whose followers are left out: they are a courtesy."""
+    records = []
+    size = len(message)
+    for _ in range(count):
+        owner = at
         if message[at] >= POINTER:
             if (message[at] & 0x3F) << 8 | message[at + 1] >= at:
                 raise IndexError
@@ -200,47 +172,53 @@ class _Walk:
             if at < 0:
                 raise IndexError
         rtype, _, ttl_s, length = _RECORD.unpack_from(message, at)
-        rdata = at + _RECORD.size
-        self.end = rdata + length
-        if self.end > len(message):
+        data = at + _RECORD_BYTES
+        at = data + length
+        if at > size:
             raise IndexError
-        if rtype != OPT:
-            self.ttls.append(at + 4 - self.start)
-            self.lowest_ttl_s = min(self.lowest_ttl_s, ttl_s if ttl_s < 1 << 31 else 0)
-        return rtype, rdata
+        records.append((rtype, ttl_s if ttl_s < _TTL_SIGN else 0, owner, data, at))
+        if rtype == OPT:
+            break
+    return records
 
-    def opt(self, owner: int, rdata: int) -> None:
-        """Read the OPT record. What stands behind it is left out: additional records are a courtesy."""
-        self.edns = True
-        self.extended_rcode = self.message[rdata - 6] << 4
-        self.options = passed_on(self.message[rdata : self.end])
-        self.end = owner
 
-    def lifetime_s(self, rcode: int) -> int:
-        """How long the message may be kept (RFC 2308: a denial without an SOA not at all)."""
-        if self.extended_rcode or rcode not in {NOERROR, NXDOMAIN}:
-            return 0
-        if rcode == NOERROR and self.answered:
-            return self.lowest_ttl_s
-        return 0 if self.negative_ttl_s is None else min(self.negative_ttl_s, self.lowest_ttl_s)
+def _lifetime_s(message: bytes, records: list[_Record], counts: tuple[int, int], rcode: int, qtype: int) -> int:
+    """Return how long a good message may be kept (RFC 2308: a denial without an SOA not at all)."""
+    if not records:
+        return 0
+    answers, authorities = counts
+    lowest_s = min([ttl_s for _, ttl_s, _, _, _ in records])
+    if rcode == NOERROR and answers:
+        for rtype, *_ in records[:answers]:
+            if rtype == qtype or qtype == ANY:  # noqa: PLR1714 - a set would be made anew each time
+                return min(lowest_s, TTL_MAX_S)
+    for rtype, _, _, _, end in records[answers : answers + authorities]:
+        if rtype == SOA:
+            minimum_s: int = _LONG.unpack_from(message, end - 4)[0]
+            return min(minimum_s, NEGATIVE_TTL_MAX_S, lowest_s)
+    return 0
 
-    def chain(self) -> tuple[Alias, ...] | None:
-        """Return the CNAMEs from the question's name on, in order; None for a loop or a name that cannot be read."""
-        steps: dict[bytes, Alias] = {}
-        for owner, rdata, ttl in self.aliases[:CHAIN_MAX]:
-            name, target = read_name(self.message, owner), read_name(self.message, rdata)
-            if name is None or target is None:
-                return None
-            steps.setdefault(name.lower(), Alias(target, _LONG.unpack_from(self.message, ttl)[0]))
-        found: list[Alias] = []
-        name = self.key
-        while name in steps:
-            step = steps[name]
-            found.append(step)
-            if len(found) > len(steps):
-                return None
-            name = step.target.lower()
-        return tuple(found)
+
+def _chain(message: bytes, answer: list[_Record], key: bytes) -> tuple[Alias, ...] | None:
+    """Return the CNAMEs from the question's name on, in order; None for a loop or a name that cannot be read."""
+    aliases = [record for record in answer if record[_RTYPE] == CNAME]
+    if not aliases:
+        return ()
+    steps: dict[bytes, Alias] = {}
+    for _, ttl_s, owner_at, target_at, _ in aliases[:CHAIN_MAX]:
+        owner, target = read_name(message, owner_at), read_name(message, target_at)
+        if owner is None or target is None:
+            return None
+        steps.setdefault(owner.lower(), Alias(target, ttl_s))
+    found: list[Alias] = []
+    name = key
+    while name in steps:
+        step = steps[name]
+        found.append(step)
+        if len(found) > len(steps):
+            return None
+        name = step.target.lower()
+    return tuple(found)
 
 
 def addresses(reply: Reply, qtype: int) -> list[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 Address = IPv4Address | IPv6Address
 
@@ -54,7 +54,10 @@ class Upstream:
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """An upstream and what is known about it. Times are those of the clock that is passed in, in seconds."""
+    """An upstream and what is known about it. Times are those of the clock that is passed in, in seconds.
+
+    `wait_s` is how long it is waited for before the next try starts.
+    """
 
     upstream: Upstream
     name: str = field(init=False)
@@ -62,6 +65,7 @@ class Server:
     failures: int = 0
     failures_in_a_row: int = 0
     round_trip_s: float | None = None
+    wait_s: float = WAIT_UNKNOWN_S
     probe_at_s: float = 0.0
     loops_until_s: float = 0.0
     loop_check_at_s: float = 0.0
@@ -75,21 +79,15 @@ class Server:
         """It answered lately, or was not asked yet."""
         return self.failures_in_a_row < FAILURES_UNTIL_SICK
 
-    @property
-    def wait_s(self) -> float:
-        """How long it is waited for before the next try starts."""
-        if self.round_trip_s is None:
-            return WAIT_UNKNOWN_S
-        return min(max(self.round_trip_s * ROUND_TRIPS, WAIT_MIN_S), WAIT_MAX_S)
-
-    def measured(self, round_trip_s: float) -> None:
-        """Take a round-trip time into the smoothed one."""
-        known = self.round_trip_s
-        self.round_trip_s = round_trip_s if known is None else known + (round_trip_s - known) * _SMOOTHING
-
-    def succeeded(self) -> None:
-        """Take note of a good answer in time."""
-        self.failures_in_a_row = 0
+    def answered(self, round_trip_s: float | None, *, in_time: bool) -> None:
+        """Take note of an answer; `in_time`: a good one, within the wait. None: the time says nothing, it was TCP."""
+        if in_time:
+            self.failures_in_a_row = 0
+        if round_trip_s is not None:
+            known = self.round_trip_s
+            smoothed = round_trip_s if known is None else known + (round_trip_s - known) * _SMOOTHING
+            self.round_trip_s = smoothed
+            self.wait_s = min(max(smoothed * ROUND_TRIPS, WAIT_MIN_S), WAIT_MAX_S)
 
     def failed(self, now: float) -> None:
         """Take note that there was none: silence, a refusal, or an RCODE that says it could not."""
@@ -103,8 +101,7 @@ class Server:
         self.failures_in_a_row = FAILURES_UNTIL_SICK
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """The servers to try one after another, and a sick one to be asked beside the first."""
 
     servers: tuple[Server, ...]
@@ -127,10 +124,14 @@ class Servers:
     def order(self, key: bytes, now: float) -> Order:
         """Healthy servers first, each group as configured; those that lead back to us are left out."""
         servers = self._responsible(key) if self.zones else self.default
+        for server in servers:
+            if server.failures_in_a_row >= FAILURES_UNTIL_SICK or server.loops_until_s > now:
+                return self._sorted(servers, now)
+        return Order(servers)
+
+    def _sorted(self, servers: tuple[Server, ...], now: float) -> Order:
         usable = [server for server in servers if server.loops_until_s <= now]
         sick = [server for server in usable if not server.healthy]
-        if not sick and len(usable) == len(servers):
-            return Order(servers)
         healthy = [server for server in usable if server.healthy]
         probe = next((server for server in sick if server.probe_at_s <= now), None) if healthy else None
         if probe is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Final
 
 from meshdns.resolver.query.exchange import Loss, Try
 from meshdns.resolver.query.reply import HEADER_BYTES
 from meshdns.resolver.query.servers import Upstream
+from meshdns.resolver.serve.loop import AnsweringLoop
 
 QUERIES_PER_PORT: Final = 64
 PORT_LIFE_S: Final = 10.0
@@ -51,18 +52,20 @@ class Ports:
         self,
         loop: asyncio.AbstractEventLoop,
         upstream: Upstream,
+        own_addresses: set[Hashable],
         heard: Callable[[Try, bytes], None],
         lost: Callable[[Try, Loss], None],
     ) -> None:
-        """Open nothing yet."""
+        """Open nothing yet. The addresses of open sockets are added to `own_addresses`, and taken out again."""
         self.strangers = 0  # messages under an id that nobody waits for: late, twice, or forged
         self._loop = loop
         self._family, self._peer = socket_address(upstream)
+        self._own_addresses = own_addresses
         self._heard = heard
         self._lost = lost
         self._current: Port | None = None
         self._ports: dict[Any, Port] = {}
-        self._ids = random_ids()
+        self._ids = RandomIds()
 
     def owns(self, address: object) -> bool:
         """Whether a socket here is bound to this address (as `getsockname` and `recvfrom` give it)."""
@@ -73,9 +76,9 @@ class Ports:
         port = self._port(now)
         if port is None:
             return Loss.UNREACHABLE
-        ident = next(self._ids)
+        ident = self._ids.draw()
         while ident in port.waiting:
-            ident = next(self._ids)
+            ident = self._ids.draw()
         message = ident.to_bytes(2, "big") + attempt.message
         loss = _sent(port.sock, message)
         if loss is Loss.REFUSED:  # that was about an earlier message; this one did not go out
@@ -130,30 +133,40 @@ class Ports:
             return None
         port = Port(sock, now)
         self._ports[port.own] = port
-        self._loop.add_reader(sock, self._readable, port)
+        self._own_addresses.add(port.own)
+        if isinstance(self._loop, AnsweringLoop):
+            self._loop.add_turn(sock.fileno(), partial(self._readable, port))
+        else:
+            self._loop.add_reader(sock, self._readable, port)
         return port
 
     def _close(self, port: Port) -> None:
         if self._ports.pop(port.own, None) is not None:
-            self._loop.remove_reader(port.sock)
+            self._own_addresses.discard(port.own)
+            if isinstance(self._loop, AnsweringLoop):
+                self._loop.remove_turn(port.sock.fileno())
+            else:
+                self._loop.remove_reader(port.sock)
             port.sock.close()
 
-    def _readable(self, port: Port) -> None:
+    def _readable(self, port: Port) -> bool:
+        """Take what came; tell whether that was all, which it never is: a reply may end a wait or begin one."""
         for _ in range(READS_PER_TURN):
             try:
                 message = port.sock.recv(RECEIVE_MAX_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 self._refused(tuple(port.waiting.values()))
-                return
+                break
             attempt = port.waiting.get(message[0] << 8 | message[1]) if len(message) >= HEADER_BYTES else None
             if attempt is None:
                 self.strangers += 1
             else:
                 self._heard(attempt, message)
             if not port.waiting:
-                return
+                break
+        return False
 
     def _refused(self, attempts: tuple[Try, ...]) -> None:
         """Nobody listens there, says ICMP; it does not say which query it means, so it means all that are open."""
@@ -170,11 +183,20 @@ def socket_address(upstream: Upstream) -> tuple[socket.AddressFamily, Any]:
     return socket.AF_INET6, (host, port, 0, _interface_index(upstream.interface))
 
 
-def random_ids() -> Iterator[int]:
-    """Give message ids from the kernel's random numbers, drawn many at a time."""
-    while True:
-        drawn = os.urandom(2 * _IDS_PER_DRAW)
-        yield from (drawn[at] << 8 | drawn[at + 1] for at in range(0, len(drawn), 2))
+class RandomIds:
+    """Message ids from the kernel's random numbers, drawn many at a time."""
+
+    __slots__ = ("_drawn",)
+
+    def __init__(self) -> None:
+        """Draw nothing yet."""
+        self._drawn: list[int] = []
+
+    def draw(self) -> int:
+        """Return an id, 0 to 65535."""
+        if not self._drawn:
+            self._drawn = memoryview(os.urandom(2 * _IDS_PER_DRAW)).cast("H").tolist()
+        return self._drawn.pop()
 
 
 def _interface_index(interface: str | None) -> int:

@@ -7,6 +7,7 @@ due, and what the relay and the admin port ask of forwarding.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections import deque
@@ -26,7 +27,7 @@ from meshdns.resolver.query.forward import Forwarding
 from meshdns.resolver.query.reply import HEADER_BYTES, addresses, read
 from meshdns.resolver.query.servers import Server, Servers, Upstream
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES, Malformed, parse
-from meshdns.resolver.serve.ports import Ports, random_ids, socket_address
+from meshdns.resolver.serve.ports import Ports, RandomIds, socket_address
 from meshdns.resolver.table.live import Table
 from meshdns.resolver.table.names import to_key
 
@@ -44,6 +45,8 @@ _IN: Final = b"\0\1"
 _LENGTH_BYTES: Final = 2
 
 Address = IPv4Address | IPv6Address
+
+logger = logging.getLogger("meshdns.resolver")
 
 
 class LookupFailedError(Exception):
@@ -86,8 +89,9 @@ class Forwarder:
         self._listeners = tuple(listeners)
         self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
         self._ports: dict[Server, Ports] = {}
+        self._own_addresses: set[Hashable] = set()
         self._streams: set[asyncio.Task[None]] = set()
-        self._stream_ids = random_ids()
+        self._ids = RandomIds()
         self._due: deque[Effect] = deque()
         self._carrying = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,7 +110,7 @@ class Forwarder:
         if limit != forward.limit or packet is not forward.packet:
             forward = forward._replace(packet=packet, limit=limit)
         asked = Client(forward, client, respond, self._loop.time())
-        server = self._server_behind(client)
+        server = self._server_behind(client) if client in self._own_addresses else None
         outcome = self._forwarding.submit(asked) if server is None else self._forwarding.came_back(asked, server)
         if isinstance(outcome, bytes):
             respond(outcome)
@@ -261,14 +265,16 @@ class Forwarder:
         try:
             while due:
                 effect = due.popleft()
-                if isinstance(effect, Send):
-                    self._send(effect.attempt)
-                elif isinstance(effect, Answer):
+                if isinstance(effect, Answer):
                     effect.respond(effect.message)
+                elif isinstance(effect, Send):
+                    self._send(effect.attempt)
                 elif isinstance(effect, Forget):
                     self._forget(effect.attempt)
-                else:
+                elif isinstance(effect, CheckLoop):
                     self._check_loop(effect)
+                else:
+                    logger.warning("%s leads back to this resolver: it is not asked for a minute", effect.server.name)
         finally:
             self._carrying = False
         if self._forwarding.wake_s < self._timer_s:
@@ -280,7 +286,7 @@ class Forwarder:
             return
         ports = self._ports.get(attempt.server)
         if ports is None:
-            ports = Ports(self._loop, attempt.server.upstream, self._heard, self._lost)
+            ports = Ports(self._loop, attempt.server.upstream, self._own_addresses, self._heard, self._lost)
             self._ports[attempt.server] = ports
         loss = ports.send(attempt, attempt.sent_s)
         if loss is not None:
@@ -334,7 +340,7 @@ class Forwarder:
             with socket.socket(family, socket.SOCK_STREAM) as sock:
                 sock.setblocking(False)
                 await self._loop.sock_connect(sock, peer)
-                ident = next(self._stream_ids).to_bytes(2, "big")
+                ident = self._ids.draw().to_bytes(2, "big")
                 framed = (len(attempt.message) + len(ident)).to_bytes(_LENGTH_BYTES, "big") + ident + attempt.message
                 await self._loop.sock_sendall(sock, framed)
                 while not attempt.over:
@@ -365,10 +371,7 @@ class Forwarder:
 
     def _server_behind(self, client: Hashable) -> Server | None:
         """Return the server whose socket of ours a query comes from: it came back without a detour."""
-        for server, ports in self._ports.items():
-            if ports.owns(client):
-                return server
-        return None
+        return next((server for server, ports in self._ports.items() if ports.owns(client)), None)
 
     def _is_own(self, upstream: Upstream) -> bool:
         return any(
