@@ -29,6 +29,12 @@ class ApplyError(CaptureError):
     exit_code = 4
 
 
+class ConfirmError(CaptureError):
+    """There is nothing to confirm, or it has been undone already; nothing was changed."""
+
+    exit_code = 4
+
+
 class RollbackError(CaptureError):
     """Undoing a failed change failed too; the text says what is left behind."""
 

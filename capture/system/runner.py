@@ -59,3 +59,18 @@ def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
     except subprocess.TimeoutExpired as error:
         raise PreflightError(f"cannot run {program}: no end after {TIMEOUT_S} s") from error
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def start(arguments: Sequence[str]) -> None:
+    """Start a program that goes on without us, in a session of its own and in the calling thread's namespaces."""
+    try:
+        subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as error:
+        raise PreflightError(f"cannot start {arguments[0]}: {error.strerror}") from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import pwd
 import time
+from collections.abc import Iterator
 
 import click
 
+from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import BACKENDS, Backend, choose
 from meshdns.capture.apply.choice import choose_working, installed, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.compare import Condition, compare, differences
@@ -21,7 +24,8 @@ from meshdns.capture.policy.spec import Address, CaptureSpec, Family
 from meshdns.capture.system.namespace import addresses, entered, locked
 from meshdns.capture.system.notes import dismiss_watch
 from meshdns.init import capture_report as report
-from meshdns.init.capture_options import SETTINGS, any_given, place_options, spec_options, to_spec
+from meshdns.init import defaults
+from meshdns.init.capture_options import SETTINGS, any_given, care_options, place_options, spec_options, to_spec
 from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 
@@ -33,7 +37,9 @@ ELSEWHERE = "(another)"
 """Stands for "any interface but lo": no interface can be called so."""
 
 LATE = {
+    "confirm": "meshdns.init.commands.capture_commit",
     "doctor": "meshdns.init.commands.capture_doctor",
+    "revert": "meshdns.init.commands.capture_commit",
     "verify": "meshdns.init.commands.capture_prove",
     "watch": "meshdns.init.commands.capture_watch",
 }
@@ -48,6 +54,7 @@ def capture() -> None:
 
 @capture.command()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What to print.")
+@care_options
 @spec_options
 @place_options
 def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
@@ -58,25 +65,40 @@ def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
 
 @capture.command()
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@care_options
 @spec_options
 @place_options
-def install(netns: str | None, backend: str, *, dry_run: bool, **options: object) -> None:
+def install(
+    *,
+    netns: str | None,
+    backend: str,
+    dry_run: bool,
+    wait_ready: float | None,
+    commit_timeout: float | None,
+    **options: object,
+) -> None:
     """Put the rules in place of whatever was installed before, in one transaction. Safe to run again."""
     with entered(netns):
         spec = _spec(options)
         if dry_run:
             _print_plan(backend, spec, "text")
             return
-        with locked():
+        if wait_ready:
+            _wait_ready(spec, wait_ready)
+        with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
             record = new_record(spec, choice.backend, _version(), int(time.time()))
             changed = apply_install(choice.backend, record, choice.held)
             replaced = remove_elsewhere(choice.backend)
+            if not (changed or replaced):
+                trial.close()
     families = " and ".join(family.value for family in spec.families)
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
     click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
     for name in replaced:
         click.echo(f"removed what was installed with {name}")
+    if commit_timeout and changed:
+        click.echo(f"what was before comes back in {commit_timeout:g} s, unless you run `meshdns capture confirm`")
 
 
 @capture.command()
@@ -85,6 +107,7 @@ def uninstall(netns: str | None, backend: str) -> None:
     """Remove everything of meshdns, whatever configuration made it. Safe to run again."""
     with entered(netns), locked():
         dismiss_watch()
+        commit.disarm()
         removed = uninstall_everywhere(backend)
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 
@@ -101,10 +124,11 @@ def status(
     """Print what is installed, by which version, since when, packets per rule, heartbeat and drift."""
     with entered(netns):
         found = _inspect(ctx, installed(backend), options)
+        confirm_within_s = commit.seconds_left()
     if as_json:
-        click.echo(report.status_json(found))
+        click.echo(report.status_json(found, confirm_within_s))
     else:
-        report.print_status(found)
+        report.print_status(found, confirm_within_s)
     return DRIFT if check and found.condition is not Condition.SAME else 0
 
 
@@ -172,6 +196,30 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     )
     alive = tuple(Family) if resolver == "up" else ()
     report.print_verdict(simulate(plan_rules(spec), packet, alive), as_json=as_json)
+
+
+def _wait_ready(spec: CaptureSpec, wait_s: float) -> None:
+    from meshdns.capture.prove.ready import wait_ready  # noqa: PLC0415 - nobody else pays for its import
+
+    wait_ready(spec, defaults.PROBE_SUFFIX, wait_s)
+
+
+@contextlib.contextmanager
+def _committing(timeout_s: float | None) -> Iterator[contextlib.ExitStack]:
+    """Arrange for what is installed now to come back, unless the block gives that up by closing what it is given.
+
+    Without a timeout, what the block installs is meant to stay, and nothing that waited before comes back.
+    """
+    with contextlib.ExitStack() as given_up:
+        if timeout_s is None:
+            yield given_up
+            commit.disarm()
+            return
+        from meshdns.init.commands.capture_commit import start_waiting  # noqa: PLC0415 - see LATE
+
+        given_up.callback(commit.arm(timeout_s, start_waiting))
+        yield given_up
+        given_up.pop_all()
 
 
 def _print_plan(backend: str, spec: CaptureSpec, form: str) -> None:

@@ -1,0 +1,159 @@
+"""An installation that is undone unless somebody confirms it: `--commit-timeout` and `confirm`.
+
+What is to come back, and when, stands in a note before anything is changed, and another process waits with it; so it
+comes back also when the installing process is killed at any moment. A second installation before the first is confirmed
+does not change what comes back: that is the last configuration that was confirmed. The caller holds the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from meshdns.capture.apply.backend import AUTO, BACKENDS
+from meshdns.capture.apply.choice import installed, remove_elsewhere, uninstall_everywhere
+from meshdns.capture.apply.install import inspect, install
+from meshdns.capture.apply.record import Record, from_comments, to_comments
+from meshdns.capture.errors import CaptureError, ConfirmError
+from meshdns.capture.system import notes
+from meshdns.capture.system.namespace import locked
+
+NOTE: Final = "commit"
+POLL_S: Final = 0.5
+RETRY_S: Final = 5.0
+RETRIES: Final = 60
+"""Five minutes of trying: whoever holds the lock or the kernel up is gone by then."""
+ID_BYTES: Final = 8
+WHOLE: Final = notes.MAX_NOTE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What comes back (None: nothing was installed), and when, in seconds since boot (CLOCK_BOOTTIME)."""
+
+    id: str
+    due_s: float
+    previous: Record | None
+    is_over: bool = False
+    """It has come back; kept so that a late `confirm` can say so."""
+
+
+def pending() -> Pending | None:
+    """Return what waits to be confirmed in this namespace, None where nothing does."""
+    found = _read()
+    return None if found is None or found.is_over else found
+
+
+def seconds_left() -> float | None:
+    """Return how long a confirmation is still waited for, None where nothing is pending."""
+    found = pending()
+    return max(found.due_s - _now_s(), 0.0) if found else None
+
+
+def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], None]:
+    """See to it that what is installed now comes back after `timeout_s`; gives a function that takes that back.
+
+    `start_waiting` starts a process that outlives this one and calls `wait` with the id that it is given.
+    """
+    earlier = pending()
+    if earlier:
+        new = replace(earlier, due_s=_now_s() + timeout_s)
+    else:
+        new = Pending(os.urandom(ID_BYTES).hex(), _now_s() + timeout_s, inspect(installed(AUTO)).record)
+    _write(new)
+    try:
+        start_waiting(new.id)
+    except BaseException:
+        _restore(earlier)
+        raise
+    return lambda: _restore(earlier)
+
+
+def disarm() -> None:
+    """Nothing comes back any more: what is installed, or removed, from now on is meant to stay so."""
+    notes.remove(NOTE)
+
+
+def confirm() -> None:
+    """Keep what is installed; ConfirmError where nothing is pending any more."""
+    found = _read()
+    if found is None:
+        raise ConfirmError("cannot confirm: nothing is pending")
+    if found.is_over:
+        raise ConfirmError("cannot confirm: it is too late, and what was installed before is back")
+    disarm()
+
+
+def wait(pending_id: str) -> bool:
+    """Wait until that one is due and undo it; returns whether it was undone, and not confirmed or taken back."""
+    while (found := pending()) and found.id == pending_id:
+        left_s = found.due_s - _now_s()
+        if left_s <= 0:
+            return _undo(pending_id)
+        time.sleep(min(left_s, POLL_S))
+    return False
+
+
+def _undo(pending_id: str) -> bool:
+    for attempt in range(1, RETRIES + 1):
+        try:
+            with locked():
+                found = pending()
+                if found is None or found.id != pending_id or found.due_s > _now_s():
+                    return False
+                _bring_back(found.previous)
+                _write(replace(found, is_over=True, previous=None))
+                return True
+        except CaptureError:
+            if attempt == RETRIES:
+                raise
+            time.sleep(RETRY_S)
+    return False
+
+
+def _bring_back(previous: Record | None) -> None:
+    if previous is None:
+        notes.dismiss_watch()
+        uninstall_everywhere(AUTO)
+        return
+    backend = BACKENDS[previous.backend]()
+    install(backend, previous)
+    remove_elsewhere(backend)
+
+
+def _restore(earlier: Pending | None) -> None:
+    if earlier:
+        _write(earlier)
+    else:
+        disarm()
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _write(pending_now: Pending) -> None:
+    previous = "".join(to_comments(pending_now.previous, WHOLE)) if pending_now.previous else None
+    document = {"id": pending_now.id, "due_s": pending_now.due_s, "previous": previous, "is_over": pending_now.is_over}
+    notes.write(NOTE, json.dumps(document).encode())
+
+
+def _read() -> Pending | None:
+    content = notes.read(NOTE)
+    if content is None:
+        return None
+    try:
+        document: dict[str, Any] = json.loads(content)
+        previous = document["previous"]
+        return Pending(
+            id=str(document["id"]),
+            due_s=float(document["due_s"]),
+            previous=from_comments([str(previous)]) if previous is not None else None,
+            is_over=bool(document["is_over"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

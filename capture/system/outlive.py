@@ -1,0 +1,53 @@
+"""Door: processes. Starts a program that goes on when we are gone, whatever ends us, in the namespace that we are in.
+
+By systemd where it runs: in a unit of its own it outlives our session and our container of processes (systemd-run(1)).
+Else as a process with a session of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from meshdns.capture.system.namespace import NAMED, OWN
+from meshdns.capture.system.runner import run, start
+
+BOOTED: Final = Path("/run/systemd/system")
+"""Exists where systemd is the init system (sd_booted(3))."""
+
+
+def outlive(unit: str, command: Sequence[str]) -> None:
+    """Start `command`, as the transient unit `unit` where that can be; PreflightError where it cannot be started."""
+    place = _place_for_units()
+    if place is not None and run(unit_command(unit, place, command)).exit_code == 0:
+        return
+    start(command)
+
+
+def unit_command(unit: str, netns: str, command: Sequence[str]) -> list[str]:
+    """Return the command line that starts `command` as a unit in the network namespace at `netns`."""
+    properties = [f"--property=NetworkNamespacePath={netns}"] if netns else []
+    return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *properties, "--", *command]
+
+
+def _place_for_units() -> str | None:
+    """Return the path by which a unit enters our namespace, empty for systemd's own; None where no unit can."""
+    if not BOOTED.is_dir():
+        return None
+    try:
+        own = Path(OWN).stat()
+        if own.st_ino == Path("/proc/1/ns/net").stat().st_ino:
+            return ""
+        named = list(NAMED.iterdir())
+    except OSError:
+        return None
+    return next((str(path) for path in named if _same(path, own.st_dev, own.st_ino)), None)
+
+
+def _same(path: Path, device: int, inode: int) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (device, inode)

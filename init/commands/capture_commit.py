@@ -1,0 +1,49 @@
+"""`meshdns capture confirm`, and the process that waits with what `install --commit-timeout` replaced."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from meshdns.capture.apply import commit
+from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.install import inspect
+from meshdns.capture.errors import ConfirmError
+from meshdns.capture.policy.settings import to_settings
+from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.system.namespace import entered, locked
+from meshdns.capture.system.outlive import outlive
+from meshdns.init.capture_options import place_options
+
+
+@click.command()
+@place_options
+def confirm(netns: str | None, backend: str) -> None:
+    """Keep what was installed with `--commit-timeout`. Exits with 4 when nothing is pending, or it is too late."""
+    with entered(netns), locked():
+        record = inspect(installed(backend)).record
+        in_force = _options(record.spec) if record else "nothing is installed"
+        try:
+            commit.confirm()
+        except ConfirmError as error:
+            raise ConfirmError(f"{error}; in force: {in_force}") from error
+    click.echo(f"confirmed; in force: {in_force}")
+
+
+@click.command(hidden=True)
+@click.argument("pending_id")
+def revert(pending_id: str) -> None:
+    """Wait until the installation of that id is due, and undo it unless it is confirmed. `install` starts this."""
+    click.echo("brought back what was installed before" if commit.wait(pending_id) else "nothing to bring back")
+
+
+def start_waiting(pending_id: str) -> None:
+    """Start `revert` as a process that outlives this one."""
+    outlive(f"meshdns-revert-{pending_id}", [sys.executable, "-m", "meshdns.init.cli", "capture", "revert", pending_id])
+
+
+def _options(spec: CaptureSpec) -> str:
+    """Return the configuration in one line: every field that says something, in the names of the record."""
+    said = [(name, value) for name, value in to_settings(spec).items() if value not in (None, [], False)]
+    return " ".join(f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in said)

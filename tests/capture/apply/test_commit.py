@@ -1,0 +1,171 @@
+"""What is installed for a trial goes back to what was there before, whoever is killed, unless it is confirmed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from namespaces import Namespace, namespace
+from proving import MESHDNS, capture
+
+from meshdns.capture.system.outlive import unit_command
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
+
+FIRST = ("--dns-servers", "10.96.0.10", "--family", "ipv4")
+SECOND = ("--dns-servers", "10.96.0.99", "--family", "ipv4")
+THIRD = ("--dns-servers", "10.96.0.33", "--family", "ipv4")
+TRIAL_S = "1"
+"""Time enough for whoever must see the trial, and no more to wait for its end."""
+LONG_S = "600"
+"""For trials that must not end before they are confirmed."""
+WITHIN_S = 15.0
+
+
+@pytest.fixture
+def pod() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+        # A waiting process of a failed test must not go on.
+        capture(made, "uninstall", check=False)
+
+
+def _status(pod: Namespace) -> dict[str, object]:
+    told: dict[str, object] = json.loads(capture(pod, "status", "--json").stdout)
+    return told
+
+
+def _servers(pod: Namespace) -> object:
+    spec = _status(pod)["spec"]
+    return spec["dns_servers"] if isinstance(spec, dict) else None
+
+
+def _eventually(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_nothing_comes_back_to_nothing(pod: Namespace) -> None:
+    """A first installation on trial is gone when nobody confirms it, and a confirmation after that comes too late."""
+    done = capture(pod, "install", *FIRST, "--commit-timeout", TRIAL_S)
+    assert "meshdns capture confirm" in done.stdout
+    assert _eventually(lambda: pod.ruleset() == "")
+    late = capture(pod, "confirm", check=False)
+    assert late.returncode == 4
+    assert "it is too late" in late.stderr
+    assert "nothing is installed" in late.stderr
+
+
+def test_the_configuration_before_comes_back(pod: Namespace) -> None:
+    """What was replaced on trial is back when nobody confirms, whole and without drift."""
+    capture(pod, "install", *FIRST)
+    capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S)
+    assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
+    assert _servers(pod) == ["10.96.0.10"]
+    assert capture(pod, "status", "--check").returncode == 0
+
+
+def test_confirmed_it_stays(pod: Namespace) -> None:
+    """`status` counts the seconds of a trial; confirmed it stays, and a second `confirm` says what is in force."""
+    capture(pod, "install", *FIRST)
+    capture(pod, "install", *SECOND, "--commit-timeout", LONG_S)
+    left = _status(pod)["confirm_within_s"]
+    assert isinstance(left, float)
+    assert 0 < left <= float(LONG_S)
+    assert _servers(pod) == ["10.96.0.99"]
+    assert "to be confirmed within" in capture(pod, "status").stdout
+    assert "dns_servers=10.96.0.99" in capture(pod, "confirm").stdout
+    assert _status(pod)["confirm_within_s"] is None
+    assert _servers(pod) == ["10.96.0.99"]
+    again = capture(pod, "confirm", check=False)
+    assert again.returncode == 4
+    assert "nothing is pending; in force: " in again.stderr
+    assert "dns_servers=10.96.0.99" in again.stderr
+
+
+def test_a_killed_install_comes_back_as_well(pod: Namespace) -> None:
+    """SIGKILL of `install`, of its whole group, at any of these moments: what was before is there in the end."""
+    capture(pod, "install", *FIRST)
+    for after_s in (0.15, 0.3, 0.45, 0.6):
+        with pod.running(MESHDNS, "capture", "install", *SECOND, "--commit-timeout", TRIAL_S) as process:
+            time.sleep(after_s)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
+        assert _servers(pod) == ["10.96.0.10"]
+
+
+def test_nothing_waits_for_a_trial_that_has_ended(pod: Namespace) -> None:
+    """The process that waits ends with the trial: confirmed, nothing comes back and nothing is left running."""
+    before = _waiting()
+    capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
+    assert _eventually(lambda: len(_waiting() - before) == 1)
+    capture(pod, "confirm")
+    assert _eventually(lambda: _waiting() <= before)
+    assert _servers(pod) == ["10.96.0.10"]
+
+
+def _waiting() -> set[str]:
+    found = set()
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and b"\0revert\0" in (process / "cmdline").read_bytes():
+                found.add(process.name)
+    return found
+
+
+def test_a_second_trial_does_not_change_what_comes_back(pod: Namespace) -> None:
+    """Two trials in a row, neither confirmed: the last confirmed configuration comes back."""
+    capture(pod, "install", *FIRST)
+    capture(pod, "install", *SECOND, "--commit-timeout", LONG_S)
+    capture(pod, "install", *THIRD, "--commit-timeout", TRIAL_S)
+    assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
+    assert _servers(pod) == ["10.96.0.10"]
+
+
+FINAL: dict[str, tuple[tuple[str, ...], object]] = {
+    "an install without a timeout": (("install", *THIRD), ["10.96.0.33"]),
+    "the same install without a timeout": (("install", *SECOND), ["10.96.0.99"]),
+    "an uninstall": (("uninstall",), None),
+}
+
+
+@pytest.mark.parametrize("case", FINAL)
+def test_what_is_meant_ends_the_trial(pod: Namespace, case: str) -> None:
+    """What is installed or removed without a timeout is meant to stay: nothing comes back after it."""
+    command, servers = FINAL[case]
+    capture(pod, "install", *FIRST)
+    capture(pod, "install", *SECOND, "--commit-timeout", LONG_S)
+    capture(pod, *command)
+    assert _status(pod)["confirm_within_s"] is None
+    assert _servers(pod) == servers
+
+
+def test_an_install_that_fails_leaves_nothing_pending(pod: Namespace) -> None:
+    """An installation on trial that changes nothing, or is refused, has nothing to confirm."""
+    capture(pod, "install", *FIRST)
+    capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
+    assert _status(pod)["confirm_within_s"] is None
+    refused = capture(pod, "install", *SECOND, "--commit-timeout", LONG_S, "--wait-ready", "0.3", check=False)
+    assert refused.returncode == 3
+    assert _status(pod)["confirm_within_s"] is None
+
+
+def test_a_unit_enters_the_namespace() -> None:
+    """With systemd the waiting process is a transient unit in the namespace of the installation."""
+    command = unit_command("meshdns-revert-ab", "/run/netns/pod", ["python", "-m", "x"])
+    assert command[:2] == ["systemd-run", "--quiet"]
+    assert "--unit=meshdns-revert-ab" in command
+    assert "--property=NetworkNamespacePath=/run/netns/pod" in command
+    assert command[-4:] == ["--", "python", "-m", "x"]
+    assert not any("Namespace" in word for word in unit_command("u", "", ["true"]))
