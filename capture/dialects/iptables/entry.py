@@ -47,7 +47,7 @@ class Entry:
 
 def expand(rule: Rule, family: Family) -> tuple[Entry, ...]:
     """Return the entries that together do in `family` what the rule says; ValueError for what iptables cannot say."""
-    match = rule.match
+    match = in_family(rule, family).match
     combinations = itertools.product(
         _ranges(match.uid),
         _ranges(match.gid),
@@ -64,7 +64,6 @@ def expand(rule: Rule, family: Family) -> tuple[Entry, ...]:
         Entry(
             replace(
                 match,
-                family=family,
                 uid=None,
                 gid=None,
                 in_interface=in_interface,
@@ -83,6 +82,17 @@ def expand(rule: Rule, family: Family) -> tuple[Entry, ...]:
         for uid, gid, in_interface, out_interface, mark, source, destination, protocols, source_ports, destination_ports
         in combinations
     )  # fmt: skip
+
+
+def in_family(rule: Rule, family: Family) -> Rule:
+    """Return the rule as it is in one family and as iptables shows it: all addresses are no question, no reason."""
+    source, destination = _asked(rule.match.source), _asked(rule.match.destination)
+    return replace(rule, why="", match=replace(rule.match, family=family, source=source, destination=destination))
+
+
+def _asked(networks: Selection[Network] | None) -> Selection[Network] | None:
+    everything = networks and not networks.negated and any(not network.prefixlen for network in networks.values)
+    return None if everything else networks
 
 
 def join(rule_id: str, entries: Sequence[Entry]) -> Rule | None:

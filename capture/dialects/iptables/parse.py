@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final
 
 from meshdns.capture.dialects.iptables.arguments import Understood, understand
-from meshdns.capture.dialects.iptables.entry import join
+from meshdns.capture.dialects.iptables.entry import in_family, join
 from meshdns.capture.dialects.iptables.heartbeat import Heartbeats
 from meshdns.capture.dialects.iptables.place import (
     PLACES,
@@ -77,7 +77,7 @@ def visible(rules: RuleSet) -> RuleSet:
 def _projected(rules: Iterable[Rule], family: Family) -> Iterator[ObservedRule]:
     for rule in rules:
         if rule.match.family in {None, family}:
-            yield ObservedRule(replace(rule, why="", match=replace(rule.match, family=family)), "")
+            yield ObservedRule(in_family(rule, family), "")
 
 
 def _in_force(table: SavedTable) -> tuple[set[str], list[str]]:
