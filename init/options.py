@@ -18,7 +18,6 @@ import click
 
 from meshdns.init.errors import ConfigurationError
 from meshdns.init.parameters import ListType
-from meshdns.resolver.source.manifest import ManifestError, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +72,8 @@ class Settings:
     def _read_file(self, ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
         if path is None:
             return
+        from meshdns.resolver.source.manifest import ManifestError, read_settings  # noqa: PLC0415 - YAML costs 10 ms and 3 MB
+
         try:
             values = read_settings(path)
         except ManifestError as error:

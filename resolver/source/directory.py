@@ -2,15 +2,12 @@
 
 What was good stays until it is good again or its file is really gone: `standing` decides that for objects and files,
 and a path that cannot be listed keeps all its files. What comes out is plain values that can go to another process.
-Watching for changes is `watch`'s.
+Which files there are is `listing`'s to say, when to look again `watch`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,11 +15,10 @@ from typing import Final
 from meshdns.resolver.source import rules
 from meshdns.resolver.source.conflicts import conflicts
 from meshdns.resolver.source.entry import Entry
-from meshdns.resolver.source.manifest import MAX_FILE_BYTES
+from meshdns.resolver.source.listing import Found, Missing, content, digest, is_directory, listed
 from meshdns.resolver.source.problem import Problem, Rule
 from meshdns.resolver.source.standing import LoadedFile, Past, past_of, read_file, served, unread_file
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
 DATA_LINK: Final = "..data"
 """What kubelet renames when a ConfigMap changes; everything visible in the mount leads through it."""
 _TRIES: Final = 3
@@ -62,27 +58,6 @@ def check(paths: Sequence[str], namespace: str) -> list[Problem]:
     return list(load(paths, namespace).problems)
 
 
-def manifests(path: Path) -> list[Path]:
-    """Return the manifest files in a directory by name, without hidden ones; a file is itself. Raises OSError."""
-    if not stat.S_ISDIR(path.stat().st_mode):
-        return [path]
-    with os.scandir(path) as found:
-        return [path / name for name in sorted(item.name for item in found if is_manifest(item.name))]
-
-
-def is_directory(path: Path) -> bool:
-    """Return whether `path` is a directory as far as can be seen; Path.is_dir raises where it may not look."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def is_manifest(name: str) -> bool:
-    """Return whether a file in a directory is read, going by its name."""
-    return name.endswith(SUFFIXES) and not name.startswith(".")
-
-
 def _generations(paths: Sequence[str]) -> list[str]:
     """Return what tells one content of each ConfigMap mount from the next."""
     found = []
@@ -103,67 +78,47 @@ class _Loader:
         self._before = before
         self._by_path = {file.path: file for file in before}
         self._past: Past = past_of(before)
-        self._real_paths: set[str] = set()
 
     def load(self, paths: Sequence[str]) -> Loaded:
         files: list[LoadedFile] = []
         problems: list[Problem] = []
         missing: list[str] = []
-        for root in paths:
-            try:
-                found = manifests(Path(root))
-            except OSError as error:
-                missing.append(root)
-                problems.append(_unlisted(root, error))
-                files += [file for file in self._before if file.root == root]
-            else:
-                files += self._files(root, found)
+        for found in listed(paths):
+            if isinstance(found, Missing):
+                missing.append(found.root)
+                problems.append(_unlisted(found))
+                files += [file for file in self._before if file.root == found.root]
+            elif (file := self._file(found)) is not None:
+                files.append(file)
         entries, twice = served(files)
         problems += (problem for file in files for problem in file.problems)
         problems += (*twice, *conflicts(entries))
         ignored = sum(file.ignored for file in files)
         return Loaded(self._namespace, tuple(files), entries, tuple(problems), ignored, tuple(missing))
 
-    def _files(self, root: str, found: list[Path]) -> Iterator[LoadedFile]:
-        for path in found:
-            real = os.path.realpath(path)
-            if real not in self._real_paths:
-                self._real_paths.add(real)
-                file = self._file(root, path)
-                if file is not None:
-                    yield file
-
-    def _file(self, root: str, path: Path) -> LoadedFile | None:
+    def _file(self, found: Found) -> LoadedFile | None:
         """Return what stands of the file; None when it went away meanwhile."""
-        before = self._by_path.get(str(path))
-        place = LoadedFile(root, str(path), b"", (), ())
+        before = self._by_path.get(found.path)
+        place = LoadedFile(found.root, found.path, b"", (), ())
         try:
-            data = _content(path)
+            data = content(found.path)
         except FileNotFoundError:
             return None
         except OSError as error:
-            return unread_file(_fault(rules.UNREADABLE, str(path), f"cannot read: {error.strerror}"), place, before)
+            return unread_file(_fault(rules.UNREADABLE, found.path, f"cannot read: {error.strerror}"), place, before)
         if data is None:
-            return unread_file(_fault(rules.UNREADABLE, str(path), "cannot read: not a regular file"), place, before)
-        digest = hashlib.sha256(data).digest()
-        if before is not None and before.digest == digest:
-            return replace(before, root=root)
-        return read_file(data, replace(place, digest=digest), before, self._past, self._namespace)
+            return unread_file(_fault(rules.UNREADABLE, found.path, "cannot read: not a regular file"), place, before)
+        now = digest(data)
+        if before is not None and before.digest == now:
+            return replace(before, root=found.root)
+        return read_file(data, replace(place, digest=now), before, self._past, self._namespace)
 
 
-def _content(path: Path) -> bytes | None:
-    """Return the file's bytes, one more than is allowed at most; None for what is not a file, such as a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return file.read(MAX_FILE_BYTES + 1)
-
-
-def _unlisted(root: str, error: OSError) -> Problem:
-    if isinstance(error, FileNotFoundError):
-        return _fault(rules.MISSING_PATH, root, "does not exist; what was read from it before is kept")
-    return _fault(rules.UNREADABLE, root, f"cannot read: {error.strerror}; what was read from it before is kept")
+def _unlisted(missing: Missing) -> Problem:
+    if isinstance(missing.error, FileNotFoundError):
+        return _fault(rules.MISSING_PATH, missing.root, "does not exist; what was read from it before is kept")
+    reason = f"cannot read: {missing.error.strerror}; what was read from it before is kept"
+    return _fault(rules.UNREADABLE, missing.root, reason)
 
 
 def _fault(rule: Rule, path: str, reason: str) -> Problem:

@@ -28,11 +28,9 @@ from yaml.reader import ReaderError
 
 from meshdns.resolver.errors import SettingsError
 from meshdns.resolver.source import rules
+from meshdns.resolver.source.listing import MAX_FILE_BYTES
 from meshdns.resolver.source.problem import MAX_PROBLEMS_PER_DOCUMENT, Problem, Rule
 from meshdns.resolver.source.tree import Fields, Items, Quoted, Value
-
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
-"""A mounted ConfigMap holds 1 MiB; ten thousand entries in one file are 5 MiB."""
 
 MAX_DEPTH: Final = 64
 """Levels of nesting. The deepest field of the kinds that are read stands at level 8."""
@@ -99,7 +97,9 @@ def _syntax_problem(error: YAMLError, data: bytes, file: str) -> Problem:
         return _fault(rules.SYNTAX, file, line, f"cannot parse: {error.reason}")
     mark = getattr(error, "problem_mark", None)
     parts = [part for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
-    return _fault(rules.SYNTAX, file, mark.line + 1 if mark else 0, f"cannot parse: {' '.join(parts) or 'not YAML'}")
+    # What is missing at the end is missed after the last line break: in a line that no editor shows.
+    line = min(mark.line + 1, len(data.splitlines())) if mark else 0
+    return _fault(rules.SYNTAX, file, line, f"cannot parse: {' '.join(parts) or 'not YAML'}")
 
 
 def _fault(rule: Rule, file: str, line: int, reason: str) -> Problem:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from meshdns.resolver.source.directory import is_directory, is_manifest, manifests
+from meshdns.resolver.source.listing import is_directory, is_manifest, manifests
 
 DEBOUNCE_S: Final = 0.1
 """One change makes several events; this long after the last of them it is told."""

@@ -54,7 +54,7 @@ def test_a_broken_file_removes_nothing(entries: Path, tmp_path: Path) -> None:
         (entries / "c.yaml").write_text(ONE_MORE.replace("late", "later"))
         one.wait_for("later.internal", ["240.240.0.3"])
         assert one.addresses("late.internal") == ["240.240.0.2"]
-        assert f"{entries}/b.yaml:5: cannot parse" in one.log.read_text()
+        assert f"{entries}/b.yaml:4: cannot parse" in one.log.read_text()
 
 
 def test_a_directory_that_vanishes_keeps_its_names(entries: Path, tmp_path: Path) -> None:

@@ -95,13 +95,13 @@ CASES = [
         "a file that stops parsing keeps its documents from there on",
         [{"a.yaml": joined(A, B, C)}, {"a.yaml": entry("a", "new.x") + BREAK}],
         ["new.x", "b.x", "c.x"],
-        [f"a.yaml:8: {OPEN}"],
+        [f"a.yaml:7: {OPEN}"],
     ),
     Case(
         "but not one that was removed before that",
         [{"a.yaml": joined(A, B, C)}, {"a.yaml": B + BREAK}],
         ["b.x", "c.x"],
-        [f"a.yaml:8: {OPEN}"],
+        [f"a.yaml:7: {OPEN}"],
     ),
     Case(
         "from the first on, if nothing parses",
@@ -113,7 +113,7 @@ CASES = [
         "and a document moved from the broken part is not served twice",
         [{"a.yaml": joined(A, B)}, {"a.yaml": A + BREAK, "b.yaml": entry("b", "moved.x")}],
         ["a.x", "moved.x"],
-        [f"a.yaml:8: {OPEN}"],
+        [f"a.yaml:7: {OPEN}"],
     ),
     Case("an unchanged file beside a changed one", [{"a.yaml": A, "b.yaml": B}, {"a.yaml": C, "b.yaml": B}], ["c.x", "b.x"]),
     Case(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meshdns.resolver.source.manifest import MAX_FILE_BYTES, Break, Document, ManifestError, documents, read_settings
+from meshdns.resolver.source.listing import MAX_FILE_BYTES
+from meshdns.resolver.source.manifest import Break, Document, ManifestError, documents, read_settings
 from meshdns.resolver.source.tree import Fields, Items, Quoted
 
 
@@ -99,6 +100,16 @@ CASES = [
     ),
     ("two colons", "a: b: c\n", ["a.yaml:1: cannot parse: mapping values are not allowed in this context"]),
     ("65 levels", "[" * 65 + "]" * 65, ["a.yaml:1: more than 64 levels of nesting"]),
+    (
+        "end of the file amid a list",
+        "a: [1\n",
+        ["a.yaml:1: cannot parse: while parsing a flow sequence did not find expected ',' or ']'"],
+    ),
+    (
+        "end of the file amid a text",
+        "a: 'x\n\n\n",
+        ["a.yaml:3: cannot parse: while scanning a quoted scalar found unexpected end of stream"],
+    ),
     ("nothing", "", []),
     ("empty documents", "---\n---\n# remark\n...\n", []),
     ("byte order mark", "\ufeffa: 1\n", []),
@@ -179,7 +190,7 @@ def test_settings(tmp_path: Path) -> None:
         ("a: []\n", ":1: a: the list is empty: leave the key out to get the default"),
         ("a: 1\na: 2\n", ":2: key 'a' is given twice"),
         ("a: 1\n---\nb: 1\n", ":3: only one document is allowed"),
-        ("a: [1\n", ":2: cannot parse: while parsing a flow sequence did not find expected ',' or ']'"),
+        ("a: [1\n", ":1: cannot parse: while parsing a flow sequence did not find expected ',' or ']'"),
         ("- a\n", ":1: a document must be a mapping"),
     ],
 )
