@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from meshdns.init.errors import MissingError
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 
 TIMEOUT_S: Final = 10.0
 """Longer than the resolver's own deadline of 4 s for a name that it has to ask for."""

@@ -6,7 +6,6 @@ Commands are imported when they are asked for, so that `meshdns --help` and `mes
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ import click
 
 from meshdns.capture.errors import CaptureError
 from meshdns.init.errors import InitError
+from meshdns.init.version import VERSION
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
 
@@ -58,7 +58,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(importlib.metadata.version("meshdns"), message="%(prog)s %(version)s")
+@click.version_option(VERSION, message="%(prog)s %(version)s")
 def meshdns() -> None:
     """Service-mesh names that resolve and connect where they are looked up.
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 
 T = TypeVar("T")
 

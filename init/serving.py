@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from meshdns.init import defaults
 from meshdns.init.logs import line_writer
 from meshdns.init.relaying import RelayCompanion
+from meshdns.init.version import VERSION
 from meshdns.relay.route import Pools
 from meshdns.relay.server import RelaySettings
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.settings import (
     BeforeLoaded,
     ForwardSettings,
@@ -27,7 +27,7 @@ from meshdns.resolver.table import pools as lease_pools
 def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
     """Build the resolver's settings from the options of `meshdns resolver run`; SettingsError if they contradict."""
     return ServeSettings(
-        version=importlib.metadata.version("meshdns"),
+        version=VERSION,
         listen=options["listen"] or _loopback(defaults.DNS_PORT),
         table=_table_settings(options),
         forward=ForwardSettings(

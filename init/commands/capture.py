@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import pwd
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from meshdns.init import defaults
 from meshdns.init.capture_options import SETTINGS, any_given, care_options, place_options, spec_options, to_spec
 from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
+from meshdns.init.version import VERSION
 
 DRIFT = 10
 FORMATS = ("text", "json", "nft", "iptables")
@@ -87,7 +87,7 @@ def install(
             _wait_ready(spec, wait_ready)
         with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
-            record = new_record(spec, choice.backend, _version(), int(time.time()))
+            record = new_record(spec, choice.backend, VERSION, int(time.time()))
             changed = apply_install(choice.backend, record, choice.held)
             replaced = remove_elsewhere(choice.backend)
             if not (changed or replaced):
@@ -229,7 +229,7 @@ def _print_plan(backend: str, spec: CaptureSpec, form: str) -> None:
         chosen, reason = BACKENDS[reader](), f"reads --format {form}"
     if form != "json":
         click.echo(f"# backend {chosen.name}: {reason}")  # a comment to nft and iptables-restore
-    report.print_plan(new_record(spec, chosen, _version(), None), form)
+    report.print_plan(new_record(spec, chosen, VERSION, None), form)
 
 
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:
@@ -265,7 +265,3 @@ def _group(uid: int) -> int:
         return pwd.getpwuid(uid).pw_gid
     except KeyError:
         return uid
-
-
-def _version() -> str:
-    return importlib.metadata.version("meshdns")

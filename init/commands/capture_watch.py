@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import signal
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from meshdns.capture.system.namespace import entered
 from meshdns.init import logs
 from meshdns.init.capture_options import any_given, listed_servers, log_option, place_options, spec_options, to_spec
 from meshdns.init.stopping import stop_on_signals
+from meshdns.init.version import VERSION
 
 INTERRUPTED = 130
 
@@ -38,18 +38,17 @@ def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format:
     logs.set_up("info", log_format)
     with entered(netns), stop_on_signals() as stop:
         chosen = installed(backend)
-        version = importlib.metadata.version("meshdns")
         spec = to_spec(options)[0] if any_given(ctx, options) else None
-        record = _record(chosen, spec, version)
+        record = _record(chosen, spec)
         path = record.spec.resolv_conf
-        there = Watch(chosen, record, lambda: _listed(path), version, known=None if spec else record)
+        there = Watch(chosen, record, lambda: _listed(path), VERSION, known=None if spec else record)
         keep(there, stop)
         return INTERRUPTED if stop.number == signal.SIGINT else None
 
 
-def _record(backend: Backend, spec: CaptureSpec | None, version: str) -> Record:
+def _record(backend: Backend, spec: CaptureSpec | None) -> Record:
     if spec:
-        return new_record(spec, backend, version, int(time.time()))
+        return new_record(spec, backend, VERSION, int(time.time()))
     record = inspect(backend).record
     if record is None:
         raise PreflightError("cannot watch the rules: nothing is installed: run `meshdns capture install` first")

@@ -16,7 +16,7 @@ from meshdns.init.ask import ask, ask_json
 from meshdns.init.commands.resolver import admin_option, resolver
 from meshdns.init.errors import MissingError
 from meshdns.init.parameters import SERVER
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 
 RCODE_ERROR: Final = 1
 """Exit code of `query` for any RCODE but NOERROR."""

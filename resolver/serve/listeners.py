@@ -10,27 +10,17 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, NamedTuple
+from ipaddress import IPv6Address
+from typing import Final
 
 from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.datagram import RECEIVE_BUFFER_BYTES
 
 TCP_BACKLOG: Final = 128
 IPV6_LOOPBACK: Final = IPv6Address("::1")
 FIRST_PASSED_FD: Final = 3
 """sd_listen_fds(3): passed descriptors start here."""
-
-
-class SocketAddress(NamedTuple):
-    """Where to listen or whom to ask; prints as 127.0.0.1:53 or [::1]:53."""
-
-    address: IPv4Address | IPv6Address
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.address}]" if isinstance(self.address, IPv6Address) else str(self.address)
-        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

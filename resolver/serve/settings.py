@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.table.candidates import Scope
 from meshdns.resolver.table.pools import Pools
 

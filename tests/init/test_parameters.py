@@ -27,7 +27,7 @@ from meshdns.init.parameters import (
     SecondsType,
     SocketAddressType,
 )
-from meshdns.resolver.serve.listeners import SocketAddress
+from meshdns.resolver.serve.address import SocketAddress
 
 ACCEPTED: list[tuple[click.ParamType[Any], str, object]] = [
     (PORT, "1", 1),
