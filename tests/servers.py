@@ -34,7 +34,7 @@ ADDRESS: Final = "127.0.0.1"
 
 @dataclass(slots=True)
 class Server:
-    """A running server process."""
+    """A running server: a process and those it forked, which share its session (NSD answers from a child)."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -46,15 +46,15 @@ class Server:
 
     def pause(self) -> None:
         """Stop it: its port stays open and says nothing."""
-        self.process.send_signal(signal.SIGSTOP)
+        os.killpg(self.process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
+        os.killpg(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once: its port is closed."""
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

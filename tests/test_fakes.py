@@ -60,12 +60,16 @@ def test_liars_are_told_by_a_client_that_looks() -> None:
         assert _ask(upstream, "www.example").rcode() == dns.rcode.REFUSED
 
 
-def test_closed_port_refuses() -> None:
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_closed_port_refuses(kind: socket.SocketKind) -> None:
     """Nobody listens on a closed port, over either transport."""
-    with fakes.closed_port() as port:
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-            with socket.socket(socket.AF_INET, kind) as client, pytest.raises(ConnectionRefusedError):
-                client.settimeout(5)
-                client.connect(("127.0.0.1", port))
-                client.send(b"?")
-                client.recv(1)
+
+    def ask(client: socket.socket, port: int) -> None:
+        client.connect(("127.0.0.1", port))
+        client.send(b"?")
+        client.recv(1)
+
+    with fakes.closed_port() as port, socket.socket(socket.AF_INET, kind) as client:
+        client.settimeout(5)
+        with pytest.raises(ConnectionRefusedError):
+            ask(client, port)

@@ -1,7 +1,7 @@
-"""Carries out what `query/forward.py` decides: sends, listens, waits, answers. door: sockets, the loop's clock.
+"""Carries out what `query/forward.py` decides, and is what others ask of forwarding. door: the loop's clock and timers.
 
-What is decided is decided there. Here stand the sockets over UDP (`ports`) and TCP, one timer for everything that is
-due, and what the relay and the admin port ask of forwarding.
+What is decided is decided there; sockets are in `ports` (UDP) and `connections` (TCP). Here stand one timer for
+everything that is due, whom never to ask, and what the relay, the admin port and the running of the resolver want.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,17 +23,15 @@ from meshdns.resolver.query.complete import finder
 from meshdns.resolver.query.effects import Answer, CheckLoop, Effect, Forget, ForwardCounters, Outcome, Send
 from meshdns.resolver.query.exchange import Loss, Try
 from meshdns.resolver.query.forward import Forwarding
-from meshdns.resolver.query.reply import HEADER_BYTES, addresses, read
+from meshdns.resolver.query.reply import addresses, read
 from meshdns.resolver.query.servers import Server, Servers, Upstream
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES, Malformed, parse
-from meshdns.resolver.serve.ports import Ports, RandomIds, socket_address
+from meshdns.resolver.serve.connections import Connections
+from meshdns.resolver.serve.ports import Ports
 from meshdns.resolver.table.live import Table
 from meshdns.resolver.table.names import to_key
 
 CACHE_MAX_BYTES: Final = 8 << 20
-
-STREAMS_MAX: Final = 256
-"""TCP connections to upstreams at a time; a query that finds no place goes on to the next try."""
 
 TIMER_GRAIN_S: Final = 0.005
 """What is due is looked for no more often than this, however many queries are under way."""
@@ -42,7 +39,6 @@ TIMER_GRAIN_S: Final = 0.005
 _A: Final = 1
 _AAAA: Final = 28
 _IN: Final = b"\0\1"
-_LENGTH_BYTES: Final = 2
 
 Address = IPv4Address | IPv6Address
 
@@ -90,8 +86,7 @@ class Forwarder:
         self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
         self._ports: dict[Server, Ports] = {}
         self._own_addresses: set[Hashable] = set()
-        self._streams: set[asyncio.Task[None]] = set()
-        self._ids = RandomIds()
+        self._connections = Connections(loop, self._heard, self._lost)
         self._due: deque[Effect] = deque()
         self._carrying = False
         self._timer: asyncio.TimerHandle | None = None
@@ -195,8 +190,7 @@ class Forwarder:
             self._timer.cancel()
         for ports in self._ports.values():
             ports.close()
-        for task in self._streams:
-            task.cancel()
+        self._connections.close()
 
     # What is seen from outside.
 
@@ -282,7 +276,7 @@ class Forwarder:
 
     def _send(self, attempt: Try) -> None:
         if attempt.stream:
-            self._open_stream(attempt)
+            self._connections.ask(attempt)
             return
         ports = self._ports.get(attempt.server)
         if ports is None:
@@ -321,51 +315,6 @@ class Forwarder:
     def _wake(self) -> None:
         self._timer_s = inf
         self._carry_out(self._forwarding.wake(self._loop.time()))
-
-    # TCP.
-
-    def _open_stream(self, attempt: Try) -> None:
-        if len(self._streams) >= STREAMS_MAX:
-            self._lost(attempt, Loss.NO_TCP)
-            return
-        task = self._loop.create_task(self._ask_stream(attempt))
-        attempt.stop = task.cancel
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
-
-    async def _ask_stream(self, attempt: Try) -> None:
-        """Ask over a connection of its own until a message with our id comes, or the connection ends."""
-        family, peer = socket_address(attempt.server.upstream)
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as sock:
-                sock.setblocking(False)
-                await self._loop.sock_connect(sock, peer)
-                ident = self._ids.draw().to_bytes(2, "big")
-                framed = (len(attempt.message) + len(ident)).to_bytes(_LENGTH_BYTES, "big") + ident + attempt.message
-                await self._loop.sock_sendall(sock, framed)
-                while not attempt.over:
-                    length = int.from_bytes(await self._receive(sock, _LENGTH_BYTES), "big")
-                    message = await self._receive(sock, length)
-                    if message[:2] == ident and length >= HEADER_BYTES:
-                        self._heard(attempt, message)
-        except ConnectionRefusedError:
-            loss = Loss.REFUSED
-        except (OSError, EOFError):
-            loss = Loss.NO_TCP
-        else:
-            return
-        attempt.stop = None
-        self._lost(attempt, loss)
-
-    async def _receive(self, sock: socket.socket, size: int) -> bytes:
-        pieces: list[bytes] = []
-        while size:
-            piece = await self._loop.sock_recv(sock, size)
-            if not piece:
-                raise EOFError
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
 
     # Whom not to ask.
 
