@@ -19,6 +19,7 @@ class Failure(StrEnum):
     """Why an endpoint was not reached."""
 
     REFUSED = "refused"
+    RESET = "reset"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     UNRESOLVED = "unresolved"
@@ -30,7 +31,8 @@ class Failure(StrEnum):
 
 _FAILURES: Final = {
     errno.ECONNREFUSED: Failure.REFUSED,
-    errno.ECONNRESET: Failure.REFUSED,
+    errno.ECONNRESET: Failure.RESET,  # it was reached, and reset us before we looked; a refusal is ECONNREFUSED
+    errno.ECONNABORTED: Failure.RESET,
     errno.EAGAIN: Failure.REFUSED,  # a Unix socket whose backlog is full
     errno.EACCES: Failure.REFUSED,
     errno.EPERM: Failure.REFUSED,

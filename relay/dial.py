@@ -217,7 +217,9 @@ class Dial:
 
     def _failed(self, candidate: Candidate, failure: Failure) -> None:
         self._failure = failure
-        self._dialler.rest.failed((candidate.place, candidate.port), monotonic())
+        # Who resets has answered, and only this connection: others may fare better.
+        if failure is not Failure.RESET:
+            self._dialler.rest.failed((candidate.place, candidate.port), monotonic())
 
     def _won(self, winner: Attempt) -> None:
         """Keep this one. Those that began earlier and still have not answered rest."""
