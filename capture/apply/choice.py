@@ -24,6 +24,7 @@ from meshdns.capture.system.xtables import heartbeats
 ORDER: Final = ("nft", "iptables-nft", "iptables-legacy")
 """What `auto` prefers; libiptc is never chosen unasked."""
 SAME_TABLES: Final = frozenset({"iptables-legacy", "libiptc"})
+HOLDS: Final = "it holds what is installed"
 BEAT_WAIT_S: Final = 1.0
 """Two heartbeats."""
 BEAT_POLL_S: Final = 0.1
@@ -45,12 +46,14 @@ def choose_working(name: str, rules: RuleSet) -> Choice:
     """
     if name != AUTO:
         return Choice(BACKENDS[name](), "asked for")
+    if heartbeats(HEARTBEATS) is not None and (held := (backend := installed(AUTO)).read()).present:
+        return Choice(backend, HOLDS, held)
     failures: list[str] = []
-    for backend in _likeliest_first():
+    for backend in (BACKENDS[each]() for each in ORDER):
         try:
             held = backend.read()
             if held.present:
-                return Choice(backend, "it holds what is installed", held)
+                return Choice(backend, HOLDS, held)
             reason = _try(backend, rules)
         except CaptureError as error:
             failures.append(f"{backend.name}: {error}")
@@ -64,7 +67,9 @@ def installed(name: str) -> Backend:
     if name != AUTO:
         return BACKENDS[name]()
     found: list[Backend] = []
-    for backend in _likeliest_first():
+    # Those of iptables first where rules of theirs are.
+    names = sorted(ORDER, key=lambda each: each == ORDER[0]) if heartbeats(HEARTBEATS) is not None else ORDER
+    for backend in (BACKENDS[each]() for each in names):
         try:
             if backend.read().present:
                 return backend
@@ -110,12 +115,6 @@ def uninstall_everywhere(name: str) -> bool:
     if missing and (len(missing) == len(ORDER) or heartbeats(HEARTBEATS) is not None):
         raise missing[0]
     return removed
-
-
-def _likeliest_first() -> list[Backend]:
-    """Return the backends in order of preference, but those of iptables first where rules of theirs are."""
-    names = sorted(ORDER, key=lambda name: name == ORDER[0]) if heartbeats(HEARTBEATS) is not None else ORDER
-    return [BACKENDS[name]() for name in names]
 
 
 def _may_hold(chosen: Backend) -> list[Backend]:

@@ -42,5 +42,18 @@ def ticks() -> tuple[float, float]:
     return _TICKS_WRAP_AT + (_TICKS_AT_BOOT_S + since_boot_s) * per_second, per_second
 
 
+def missing_capabilities() -> tuple[str, ...]:
+    """Return which of CAP_NET_ADMIN and CAP_NET_RAW this process lacks: iptables' own messages do not always say."""
+    for line in Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return tuple(capability for capability, bit in _CAPABILITIES if not int(value, 16) >> bit & 1)
+    return ()
+
+
+_CAPABILITIES: Final = (("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13))
+"""linux/capability.h"""
+
+
 def _net(name: str) -> str:
     return Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii", errors="replace")

@@ -18,7 +18,7 @@ from meshdns.capture.errors import CaptureError, PreflightError
 from meshdns.capture.policy.spec import Family
 from meshdns.capture.system.runner import Outcome, run
 from meshdns.capture.system.scratch import in_scratch
-from meshdns.capture.system.xtables import legacy_tables
+from meshdns.capture.system.xtables import legacy_tables, missing_capabilities
 
 Variant = Literal["legacy", "nft"]
 
@@ -28,6 +28,9 @@ LOCK_WAIT_S: Final = 5
 """Without --wait, iptables-legacy may wait for ever for somebody else's lock."""
 _PROGRAM: Final = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 _LINE: Final = re.compile(r"(?:line:? |line )(\d+)")
+_NOISE: Final = re.compile(
+    r"Error occurred at line: \d+|Try `[^']*' or '[^']*' for more information\.|^\S+ v[\d.]+ \(\w+\):"
+)
 _FORBIDDEN: Final = ("Permission denied", "Operation not permitted", "you must be root")
 
 
@@ -49,7 +52,7 @@ class Programs:
         program = self._program(family, "save")
         done = run([program, "-c"])
         if done.exit_code:
-            raise PreflightError(f"cannot read the rules with {program}: {self._cause(done)}")
+            raise PreflightError(f"cannot read the rules with {program}: {self._forbidden(done) or _cause(done)}")
         if incompatible := re.search(r"[Tt]able `(\S+)' (?:\S+ )*incompatible", done.output + done.errors):
             raise PreflightError(
                 f"cannot read the rules with {program}: table {incompatible[1]} holds rules that only nft can show"
@@ -72,17 +75,25 @@ class Programs:
         return f"{_PROGRAM[family]}-{self.variant}-{what}"
 
     def _refusal(self, family: Family, script: Script, done: Outcome) -> Refusal:
-        if any(text in done.errors for text in _FORBIDDEN):
-            return Refusal(self._cause(done), preflight=True)
+        if forbidden := self._forbidden(done):
+            return Refusal(forbidden, preflight=True)
         if too_old := self._too_old(family):
             return Refusal(too_old, preflight=True)
         numbers = [int(number) for number in _LINE.findall(done.errors)]
         line = script.lines[numbers[-1] - 1] if numbers and numbers[-1] <= len(script.lines) else None
         if line is None:
-            return Refusal(self._cause(done))
+            return Refusal(_cause(done))
         rule_id = line.rule_id or self._culprit(family, script, line.table)
         where = f" ({line.text})" if line.rule_id else ""
-        return Refusal(f"the kernel or iptables says: {self._cause(done)}{where}", rule_id, line.table)
+        return Refusal(f"the kernel or iptables says: {_cause(done)}{where}", rule_id, line.table)
+
+    def _forbidden(self, done: Outcome) -> str | None:
+        """Return what to say where a privilege is missing: legacy iptables needs one more."""
+        needed = {"CAP_NET_ADMIN", "CAP_NET_RAW"} if self.variant == "legacy" else {"CAP_NET_ADMIN"}
+        missing = [capability for capability in missing_capabilities() if capability in needed]
+        if missing:
+            return f"{' and '.join(missing)} is missing: run as root or grant it"
+        return _cause(done) if any(text in done.errors for text in _FORBIDDEN) else None
 
     def _culprit(self, family: Family, script: Script, table: str) -> str | None:
         """Return the rule for which a table is refused as a whole: the last of the shortest text that is refused.
@@ -108,18 +119,6 @@ class Programs:
         except CaptureError:
             return None
 
-    def _cause(self, done: Outcome) -> str:
-        text = " ".join(line for line in done.errors.splitlines() if not line.startswith("#"))
-        text = " ".join(text.split()) or f"exit code {done.exit_code}"
-        if any(forbidden in text for forbidden in _FORBIDDEN):
-            wanted = "CAP_NET_ADMIN and CAP_NET_RAW are" if self.variant == "legacy" else "CAP_NET_ADMIN is"
-            return f"{text}: {wanted} needed: run as root or grant them"
-        if "do you need to insmod" in text or "Table does not exist" in text:
-            return f"{text}: this kernel lacks the table"
-        if "xtables lock" in text:
-            return f"{text}: another program held it for {LOCK_WAIT_S} s"
-        return text
-
     def _too_old(self, family: Family) -> str | None:
         """Return what to say where iptables is too old: a likely cause of every complaint about text of ours."""
         program = self._program(family, "restore")
@@ -127,3 +126,13 @@ class Programs:
         if not found or tuple(map(int, found.groups())) >= OLDEST:
             return None
         return f"{program} {found[0][1:]} is too old: install {'.'.join(map(str, OLDEST))} or later"
+
+
+def _cause(done: Outcome) -> str:
+    text = " ".join(line for line in done.errors.splitlines() if not line.startswith("#"))
+    text = " ".join(_NOISE.sub(" ", text).split()) or f"exit code {done.exit_code}"
+    if "do you need to insmod" in text or "Table does not exist" in text:
+        return f"{text}: this kernel lacks the table"
+    if "xtables lock" in text:
+        return f"{text}: another program held it for {LOCK_WAIT_S} s"
+    return text
