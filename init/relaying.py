@@ -92,6 +92,9 @@ class RelayCompanion:
         yield number("meshdns_relay_accepted", "counter", "Connections accepted.", counters.accepted)
         yield number("meshdns_relay_passed_through", "counter", "Connected as they were.", counters.passed_through)
         yield number("meshdns_relay_not_redirected", "counter", "Closed: no rule sent them.", counters.not_redirected)
+        yield number("meshdns_relay_probes", "counter", "Asked by `capture verify`.", counters.probes)
+        yield number("meshdns_relay_idle", "counter", "Ended because nothing was said for too long.", counters.idle)
+        yield number("meshdns_relay_accept_pauses", "counter", "Nobody accepted: too many.", counters.accept_pauses)
         yield number("meshdns_relay_resets", "counter", "Ended by a reset of either side.", counters.resets)
         directions = [(("sent",), counters.sent_bytes), (("received",), counters.received_bytes)]
         yield Metric("meshdns_relay_bytes", "counter", "Bytes to and from endpoints.", ("direction",), directions)
@@ -104,6 +107,15 @@ class RelayCompanion:
         )
         series = {"": (counters.connect_counts, counters.connect_sum_s)}
         yield Histogram("meshdns_relay_connect_seconds", "From accept to connected.", "", CONNECT_BOUNDS_S, series)
+
+    def endpoints(self, address: Address, port: int | None) -> list[dict[str, str]]:
+        """Say which endpoints an address has, and how they do."""
+        found = []
+        for one in self._relay.health(address, port):
+            health = f"rests for {one.rest_left_s:.0f} s after a failure" if one.rest_left_s else "healthy"
+            known = f", now {', '.join(one.addresses)}" if one.addresses else ""
+            found.append({"endpoint": one.endpoint, "health": f"{health}, weight {one.weight}{known}"})
+        return found
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nobody, and let connections finish."""

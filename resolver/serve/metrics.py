@@ -51,7 +51,10 @@ class Metric(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """A histogram: for each label value the counts by bound, the last one above every bound, and the sum."""
+    """A histogram: for each label value the counts by bound, the last one above every bound, and the sum.
+
+    With an empty `label` there is one series, of the value "".
+    """
 
     name: str
     help: str
@@ -130,14 +133,14 @@ class _Collector:
 
 
 def _histogram_family(one: Histogram, made: Callable[..., Any]) -> Any:  # noqa: ANN401 - the library's type
-    family = made(one.name, one.help, labels=[one.label])
+    family = made(one.name, one.help, labels=[one.label] if one.label else [])
     for label, (counts, total) in one.series.items():
         buckets = []
         below = 0
         for bound, count in zip((*map(str, one.bounds), "+Inf"), counts, strict=True):
             below += count
             buckets.append((bound, below))
-        family.add_metric([label], buckets, total)
+        family.add_metric([label] if one.label else [], buckets, total)
     return family
 
 

@@ -80,7 +80,14 @@ class _Pages:
                 address = ip_address(parameters["address"])
             except ValueError:
                 return Response(b"address: not an IP address\n", http.HTTPStatus.BAD_REQUEST)
-            return as_json(explain_address(self._resolver.table, address))
+            port = parameters.get("port", "")
+            found = explain_address(self._resolver.table, address)
+            if found.get("leased"):
+                number = int(port) if port.isdigit() else None
+                found["endpoints"] = [
+                    one for each in self._resolver.companions for one in each.endpoints(address, number)
+                ]
+            return as_json(found)
         if "name" not in parameters:
             return Response(b"give name=NAME or address=ADDRESS\n", http.HTTPStatus.BAD_REQUEST)
         found = explain_name(self._resolver.table, parameters["name"])

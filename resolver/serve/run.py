@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -56,6 +57,9 @@ class Companion(Protocol):
 
     def metrics(self) -> Iterable[Metric | Histogram]:
         """Say what it counts."""
+
+    def endpoints(self, address: IPv4Address | IPv6Address, port: int | None) -> list[dict[str, str]]:
+        """Say what stands behind an address, each as `endpoint` and its `health`; without a port, behind any."""
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, let what is under way finish, and end after `timeout_s` at the latest."""
@@ -282,8 +286,8 @@ class Resolver:
         if self.heartbeat is not None:
             self.heartbeat.stop()
             answer_s = self.settings.heartbeat_timeout_s + SILENT_BEFORE_END_S
-        drains = [companion.drain(DRAIN_S) for companion in self.companions]
-        await asyncio.gather(asyncio.sleep(answer_s), *drains)
+        await asyncio.sleep(answer_s)  # until then lookups and connections are still sent here
+        await asyncio.gather(*(companion.drain(DRAIN_S) for companion in self.companions))
 
     def _close(self) -> None:
         for datagram, stream in zip(self.datagrams, self.streams, strict=True):
