@@ -1,0 +1,177 @@
+"""Killed at any step, `install` and `uninstall` leave the old rules or the new ones, and can simply be run again.
+
+The steps are the programs that change the kernel's rules: nothing else does. A stand-in for each on PATH kills who ran
+it: before it has done anything, or while it does its work, which it then finishes alone. With nft all rules are one
+transaction; with iptables a kernel can do no more than each family whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+import pytest
+from capturing import EVERYWHERE, servers, spec
+from namespaces import Namespace, namespace
+from proving import MESHDNS, capture
+
+from meshdns.capture.apply.backend import BACKENDS
+from meshdns.capture.apply.install import inspect, install, new_record, uninstall
+from meshdns.capture.policy.spec import CaptureSpec, OnResolverDown
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
+
+STAND_IN = """#!/bin/sh
+echo "$0" >> {runs}
+number=$(wc -l < {runs})
+case "$KILL_AT" in
+"$number before")
+    kill -9 $PPID
+    exit 1 ;;
+"$number while")
+    cat > {runs}.stdin
+    kill -9 $PPID
+    {program} "$@" < {runs}.stdin > /dev/null 2>&1
+    echo done >> {runs}.done
+    exit ;;
+esac
+exec {program} "$@"
+"""
+FAMILIES = ("iptables", "ip6tables")
+CHANGERS = {
+    "nft": ("nft",),
+    "iptables-nft": tuple(f"{family}-nft-restore" for family in FAMILIES),
+    "iptables-legacy": tuple(f"{family}-legacy-restore" for family in FAMILIES),
+}
+OLD = spec(on_resolver_down=OnResolverDown.CLOSED)
+NEW = spec(dns_servers=servers("10.96.0.99", "fd00:96::99"), outbound_cidrs=EVERYWHERE)
+INSTALL_NEW = (
+    "install",
+    "--dns-servers",
+    "10.96.0.99,fd00:96::99",
+    "--outbound-cidr",
+    "*",
+    "--heartbeat-timeout",
+    "3600",
+)
+UNINSTALL = ("uninstall",)
+OPERATIONS: dict[str, tuple[CaptureSpec | None, tuple[str, ...], CaptureSpec | None]] = {
+    "install": (None, INSTALL_NEW, NEW),
+    "replace": (OLD, INSTALL_NEW, NEW),
+    "uninstall": (OLD, UNINSTALL, None),
+}
+"""What is installed before, the command that is killed, and what is installed afterwards."""
+
+State = tuple[str, ...]
+"""Our rules, without counters and record: with nft one text, with iptables one for each family."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandIns:
+    """Programs that kill who runs them, in front of the real ones on PATH."""
+
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def environment(self, kill_at: str = "") -> dict[str, str]:
+        """Return the environment in which the run named by `kill_at`, such as `2 before`, is the last."""
+        self.runs.write_text("", encoding="ascii")
+        self.runs.with_suffix(".done").unlink(missing_ok=True)
+        return {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "KILL_AT": kill_at}
+
+    def await_the_orphan(self) -> None:
+        """Wait until the program that finishes alone has finished."""
+        while not self.runs.with_suffix(".done").exists():
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def pod() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+def _stand_ins(folder: Path, programs: tuple[str, ...]) -> StandIns:
+    for program in programs:
+        real = which(program)
+        assert real
+        script = folder / program
+        script.write_text(STAND_IN.format(runs=folder / "runs", program=real), encoding="ascii")
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return StandIns(folder)
+
+
+def _state(pod: Namespace, backend: str) -> State:
+    if backend == "nft":
+        texts = [pod.run("nft", "-s", "-t", "list", "table", "inet", "meshdns", check=False).stdout]
+    else:
+        texts = [pod.run(f"{family}-{backend.removeprefix('iptables-')}-save").stdout for family in FAMILIES]
+    return tuple("\n".join(_in_force(text)) for text in texts)
+
+
+def _in_force(text: str) -> list[str]:
+    """Return the rules that packets can meet: nothing jumps to iptables' chains of another generation."""
+    # The record's comments tell the time of the installation.
+    lines = [line for line in map(str.strip, text.splitlines()) if line[:1] not in ("", ":", "*", "#")]
+    lines = [line for line in lines if line != "COMMIT" and not line.startswith("continue comment")]
+    met = set(re.findall(r"-j (MESHDNS_\S+)", text))
+    lines = [line for line in lines if not (chain := re.match(r"-A (MESHDNS_\S+)", line)) or chain[1] in met]
+    return [re.sub(r"(MESHDNS_[A-Z_]+)_\d+", r"\1", line) for line in lines]
+
+
+def _make(pod: Namespace, backend: str, wanted: CaptureSpec | None) -> State:
+    """Have nothing but `wanted` installed."""
+    made = BACKENDS[backend]()
+    pod.call(lambda: uninstall(made))
+    if wanted:
+        pod.call(lambda: install(made, new_record(wanted, made, "1", 1)))
+    return _state(pod, backend)
+
+
+def _held(pod: Namespace, backend: str) -> CaptureSpec | None:
+    """Return the configuration that is installed, whole and without drift."""
+    found = pod.call(lambda: inspect(BACKENDS[backend]()))
+    assert not found.drift
+    return found.record.spec if found.record else None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("backend", CHANGERS)
+def test_killed_at_any_step(pod: Namespace, tmp_path: Path, backend: str, operation: str) -> None:
+    """After SIGKILL at any step the kernel holds the old set or the new one; the same command then succeeds."""
+    before, command, afterwards = OPERATIONS[operation]
+    programs = _stand_ins(tmp_path, CHANGERS[backend])
+    old, new = _make(pod, backend, before), _make(pod, backend, afterwards)
+    seen = set()
+    for when in ("before", "while"):
+        for step in itertools.count(1):
+            assert _make(pod, backend, before) == old
+            if not _was_killed(pod, programs, f"{step} {when}", (*command, "--backend", backend)):
+                break
+            state = _state(pod, backend)
+            seen.add(state)
+            for held, was, will in zip(state, old, new, strict=True):
+                assert held in (was, will)
+            capture(pod, *command, "--backend", backend)
+            assert _held(pod, backend) == afterwards
+    assert {old, new} <= seen
+
+
+def _was_killed(pod: Namespace, programs: StandIns, kill_at: str, command: Sequence[str]) -> bool:
+    """Run a command that is to be killed at that run; returns whether it came to it."""
+    done = pod.run(MESHDNS, "capture", *command, environment=programs.environment(kill_at), check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    if done.returncode and kill_at.endswith("while"):
+        programs.await_the_orphan()
+    return done.returncode != 0
