@@ -71,10 +71,11 @@ def is_available() -> bool:
 
 
 class Batch:
-    """Room for SLOTS packets of one socket and their replies.
+    """Room for SLOTS packets of one socket and as many replies.
 
-    `receive`, then for each packet that is answered `put` in any order, then `send`. Packet `i` is
-    `packets[i << 16 : (i << 16) + sizes[i]]`.
+    After `receive`, packet `i` is `packets[i << 16 : (i << 16) + size]`, and `names[i]` stands for its client. Reply
+    `j` is written to `replies[j << 12 :]`, with its length in `reply_sizes[j]` and its client in `reply_names[j]`,
+    before `send`. The caller writes them itself: a call for each would cost as much as what it does.
     """
 
     def __init__(self, sock: socket.socket) -> None:
