@@ -74,12 +74,13 @@ class Entry:
 
     __slots__ = (
         "_dnssec_ok", "_ready",
-        "failed_s", "fresh_until_s", "hits", "recent", "refresh_at_s", "reply", "server", "stored_s",
+        "failed_s", "fresh_until_s", "good", "hits", "recent", "refresh_at_s", "reply", "server", "stored_s",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, server: str, now: float, lifetime_s: int, *, dnssec_ok: bool) -> None:
         """Keep `reply` of `server` from now on for `lifetime_s`."""
         self.reply = reply
+        self.good = reply.good
         self.server = server
         self.stored_s = now
         self.fresh_until_s = now + lifetime_s
@@ -119,7 +120,7 @@ class Entry:
         """Make the pieces when somebody asks, once a second: most answers are never asked for again."""
         reply = self.reply
         answers, authorities, additionals = reply.counts
-        options = reply.options if reply.good else reply.options + option(CACHED_ERROR)
+        options = reply.options if self.good else reply.options + option(CACHED_ERROR)
         return _Ready(
             age_s,
             QR_AND_RA | reply.flags & AD | reply.rcode & 15,
@@ -158,7 +159,7 @@ class Cache:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if now >= entry.fresh_until_s and (not entry.reply.good or now >= entry.fresh_until_s + self.stale_for_s):
+        if now >= entry.fresh_until_s and (not entry.good or now >= entry.fresh_until_s + self.stale_for_s):
             self._remove(key)
             return None
         return entry

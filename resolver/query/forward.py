@@ -83,6 +83,14 @@ class Forwarding:
 
     # Events.
 
+    def kept(self, forward: Forward, now: float) -> bytes | None:
+        """Return the finished reply that the cache has; for None ask `submit`, which also renews what is due."""
+        key = key_of(forward)
+        entry = None if key is None else self.cache.find(key, now)
+        if entry is None or now >= entry.fresh_until_s or now >= entry.refresh_at_s:
+            return None
+        return self._fresh(forward, entry, now)
+
     def submit(self, client: Client) -> bytes | list[Effect]:
         """Take a client's query: return the finished reply, or what is to be done until the client gets it."""
         forward, now = client.forward, client.asked_s
@@ -92,9 +100,13 @@ class Forwarding:
         else:
             entry = self.cache.find(key, now)
             if entry is not None and now < entry.fresh_until_s:
-                return self._from_cache(client, key, entry, now)
+                message = self._fresh(forward, entry, now, real=client.real)
+                if now < entry.refresh_at_s or entry.hits < POPULAR_HITS:
+                    return message
+                entry.refresh_at_s = inf
+                return [Answer(client.respond, message), *self._refreshed(forward, key, entry, now)]
             if entry is not None and now < entry.failed_s + RECHECK_S:
-                return self._behind(client, key, entry, now)
+                return self._behind(client, key, entry)
             asking = self._joinable.get(key)
         if self._loop_checks and forward.query.key in self._loop_checks:
             return self.came_back(client, self._loop_checks.pop(forward.query.key))
@@ -170,7 +182,7 @@ class Forwarding:
         now = client.asked_s
         self.counters.loops += 1
         server.looped(now)
-        refusal = self._told(client, *tell.own_query(client, server), now=now)
+        refusal = self._told(client.forward, now - client.asked_s, *tell.own_query(client, server))
         effects: list[Effect] = [Answer(client.respond, refusal), Loops(server)]
         for asking in tuple(self._running):
             for attempt in tuple(asking.tries):
@@ -180,25 +192,18 @@ class Forwarding:
 
     # Taking a query in.
 
-    def _from_cache(self, client: Client, key: Key, entry: Entry, now: float) -> bytes | list[Effect]:
+    def _fresh(self, forward: Forward, entry: Entry, now: float, *, real: bool = False) -> bytes:
         self.cache.counters.hits += 1
         entry.hits += 1
         entry.recent = True
-        message = tell.kept(client, entry, self._find, now)
-        message = self._told(
-            client, message, "cache" if entry.reply.good else "error", entry.reply.rcode, entry.server, now
-        )
-        if now < entry.refresh_at_s or entry.hits < POPULAR_HITS:
-            return message
-        entry.refresh_at_s = inf
-        return [Answer(client.respond, message), *self._refreshed(client.forward, key, entry, now)]
+        message = tell.kept(forward, entry, None if real else self._find, now)
+        return self._told(forward, 0.0, message, "cache" if entry.good else "error", entry.reply.rcode, entry.server)
 
-    def _behind(self, client: Client, key: Key, entry: Entry, now: float) -> list[Effect]:
+    def _behind(self, client: Client, key: Key, entry: Entry) -> list[Effect]:
         """Give the old answer at once, since upstreams failed a moment ago, and ask them behind it."""
-        return [
-            Answer(client.respond, self._stale(client, entry, now)),
-            *self._refreshed(client.forward, key, entry, now),
-        ]
+        now = client.asked_s
+        stale = Answer(client.respond, self._stale(client, entry, now))
+        return [stale, *self._refreshed(client.forward, key, entry, now)]
 
     def _refreshed(self, forward: Forward, key: Key, entry: Entry, now: float) -> list[Effect]:
         """Ask for the cache alone."""
@@ -216,7 +221,7 @@ class Forwarding:
         forward = client.forward
         order = self.servers.order(forward.query.key, now)
         if not order.servers:
-            return self._told(client, *tell.nobody_to_ask(client, order.looping), now=now)
+            return self._told(client.forward, now - client.asked_s, *tell.nobody_to_ask(client, order.looping))
         if len(self._running) >= self._in_flight_max:
             return self._overloaded(client, entry, now)
         asking = Asking(question_of(forward), order.servers, now, key)
@@ -241,7 +246,7 @@ class Forwarding:
         self.counters.overloaded += 1
         if entry is not None:
             return self._stale(client, entry, now)
-        return self._told(client, *tell.overloaded(client), now=now)
+        return self._told(client.forward, now - client.asked_s, *tell.overloaded(client))
 
     def _suspected(self, server: Server, now: float) -> list[Effect]:
         if now < server.loop_check_at_s:
@@ -282,7 +287,10 @@ class Forwarding:
         if stale is not None:
             return self._stale_for_all(asking, stale, now)
         return [
-            Answer(client.respond, self._told(client, *tell.settled(client, asking, self._find), now=now))
+            Answer(
+                client.respond,
+                self._told(client.forward, now - client.asked_s, *tell.settled(client, asking, self._find)),
+            )
             for client in self._unseated(asking)
         ]
 
@@ -295,7 +303,8 @@ class Forwarding:
         self.cache.counters.stale_hits += 1
         entry.recent = True
         message = entry.stale_answer(client.forward.packet, client.forward.query, tell.room(client.forward))
-        return self._told(client, message, "stale", entry.reply.rcode, entry.server, now)
+        took_s = now - client.asked_s
+        return self._told(client.forward, took_s, message, "stale", entry.reply.rcode, entry.server)
 
     def _seat(self, client: Client, asking: Asking) -> None:
         asking.clients.append(client)
@@ -313,16 +322,15 @@ class Forwarding:
                 del self._places[client.who]
         return clients
 
-    def _told(self, client: Client, message: bytes, source: Source, rcode: int, server: str, now: float) -> bytes:
+    def _told(self, forward: Forward, took_s: float, message: bytes, source: Source, rcode: int, server: str) -> bytes:
         """Count a reply and return it."""
-        forward = client.forward
         stream = forward.limit == STREAM_MOST_BYTES
         qtype = forward.query.qtype
         kind = source, stream, qtype if qtype in _COUNTED_TYPES else 0, rcode
         replies = self.counters.replies
         replies[kind] = replies.get(kind, 0) + 1
         if self.observe is not None:
-            self.observe(Outcome(forward.query, stream, source, rcode, now - client.asked_s, server))
+            self.observe(Outcome(forward.query, stream, source, rcode, took_s, server))
         return message
 
 

@@ -33,10 +33,9 @@ def room(forward: Forward) -> int:
     return forward.limit if forward.chase is None else STREAM_MOST_BYTES
 
 
-def kept(client: Client, entry: Entry, find: Find, now: float) -> bytes:
-    """Return the answer from the cache."""
-    forward = client.forward
-    if entry.reply.chain and not client.real:
+def kept(forward: Forward, entry: Entry, find: Find | None, now: float) -> bytes:
+    """Return the answer from the cache; without `find` a chain is left as it is."""
+    if entry.reply.chain and find is not None:
         completed = _completed(forward, entry.reply, find, int(now - entry.stored_s))
         if completed is not None:
             return completed

@@ -34,6 +34,7 @@ _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 
 Client = tuple[Any, ...]
 Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
+Kept = Callable[[Forward], bytes | None]
 
 
 class Observation(NamedTuple):
@@ -69,7 +70,8 @@ class DatagramListener:
     """Answers on one UDP socket, which stays its owner's to close.
 
     `table` may be replaced at any time, and the next packet is answered from the new one. `submit` takes what is not
-    ours. With `observe` each reply is told to it, one packet per turn; without, no time is spent on it.
+    ours and what `kept` has no reply to either. With `observe` each reply is told to it, one packet per turn; without,
+    no time is spent on it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class DatagramListener:
         submit: Submit,
         observe: Callable[[Observation], None] | None = None,
         *,
+        kept: Kept = lambda _: None,
         batched: bool | None = None,
     ) -> None:
         """Take over a bound socket. `batched` None: where the C library can."""
@@ -87,6 +90,7 @@ class DatagramListener:
         self.counters = DatagramCounters()
         self._sock = sock
         self._submit = submit
+        self._kept = kept
         self._observe = observe
         self._batch = Batch(sock) if (is_available() if batched is None else batched) and observe is None else None
         self._waiting = False
@@ -132,6 +136,8 @@ class DatagramListener:
             return True
         self._until_look -= 1
         decision = decide(packet, self.table, self._tally)
+        if not isinstance(decision, bytes):
+            decision = self._at_once(packet, decision)
         if isinstance(decision, bytes):
             try:
                 self._sock.sendto(decision, client)
@@ -159,6 +165,8 @@ class DatagramListener:
             start = slot << 16
             packet = packets[start : start + size]
             decision = decide(packet, table, tally)
+            if not isinstance(decision, bytes):
+                decision = self._at_once(packet, decision)
             if isinstance(decision, bytes):
                 length = len(decision)
                 at = count << 12
@@ -176,6 +184,14 @@ class DatagramListener:
         self._waiting = len(sizes) > 1
         self.counters.batches += 1
         return alone
+
+    def _at_once(self, packet: bytes, decision: Forward | Drop) -> bytes | Forward | Drop:
+        """Return the reply if the cache has it, so that it goes out with those of our own."""
+        kept = self._kept(decision) if isinstance(decision, Forward) else None
+        if kept is None or not isinstance(decision, Forward):
+            return decision
+        self.counters.forwarded += 1
+        return decision.complete(packet, kept)
 
     def _observed(self) -> bool:
         """Answer one packet and tell about it."""

@@ -184,7 +184,8 @@ class Resolver:
         self.forwarder.observe(self.durations.observe)
         self._ask_upstreams()
         self.datagrams = tuple(
-            DatagramListener(listener.udp, self.table, self.forwarder.submit) for listener in self.listeners
+            DatagramListener(listener.udp, self.table, self.forwarder.submit, kept=self.forwarder.kept)
+            for listener in self.listeners
         )
         self.streams = tuple(
             StreamListener(listener.tcp, lambda: self.table, self.forwarder.submit) for listener in self.listeners
