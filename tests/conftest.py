@@ -1,0 +1,34 @@
+"""Which tests this machine can run. Those it cannot are listed at the end, and in CI they are failures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+IDS = os.environ.get("MESHDNS_IDS", "all" if os.geteuid() == 0 else "one")
+"""Which users exist: all (root), some (a user namespace with subordinate ids) or one (see scripts/in-namespace)."""
+
+HERE = Path(__file__).parent
+OTHER_USERS = ("capture", "relay", "init/test_together.py", "init/test_demo.py")
+"""Where tests send packets as other users than 0."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs users that do not exist here."""
+    for item in items:
+        place = item.path.relative_to(HERE)
+        if IDS == "one" and any(place.is_relative_to(other) for other in OTHER_USERS):
+            item.add_marker(
+                pytest.mark.skip(reason="needs other users than 0: run as root, or with a line in /etc/subuid")
+            )
+        elif IDS != "all" and item.get_closest_marker("root") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where skips are failures, fail for them: a skipped test looks like one that passed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
