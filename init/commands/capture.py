@@ -40,6 +40,7 @@ LATE = {
     "confirm": "meshdns.init.commands.capture_commit",
     "doctor": "meshdns.init.commands.capture_doctor",
     "revert": "meshdns.init.commands.capture_commit",
+    "trace": "meshdns.init.commands.capture_trace",
     "verify": "meshdns.init.commands.capture_prove",
     "watch": "meshdns.init.commands.capture_watch",
 }
@@ -109,6 +110,7 @@ def uninstall(netns: str | None, backend: str) -> None:
         dismiss_watch()
         commit.disarm()
         removed = uninstall_everywhere(backend)
+        _remove_trace()
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 
 
@@ -196,6 +198,14 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     )
     alive = tuple(Family) if resolver == "up" else ()
     report.print_verdict(simulate(plan_rules(spec), packet, alive), as_json=as_json)
+
+
+def _remove_trace() -> None:
+    """Remove what a killed `trace` has left."""
+    from meshdns.capture.prove import trace  # noqa: PLC0415 - see LATE
+
+    with contextlib.suppress(PreflightError):  # no nft here, so no trace either
+        trace.remove()
 
 
 def _wait_ready(spec: CaptureSpec, wait_s: float) -> None:

@@ -1,0 +1,42 @@
+"""`meshdns capture trace`: live packets, and the rules of ours that they meet."""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.install import inspect
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.spec import Address
+from meshdns.capture.prove.trace import follow, interest_in
+from meshdns.capture.system.namespace import entered
+from meshdns.init.capture_options import place_options
+from meshdns.init.parameters import ADDRESS, PORT, USER
+from meshdns.init.stopping import stop_on_signals
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--uid", type=USER, help="Only packets that this user sends.")
+@click.option("--proto", type=click.Choice(["tcp", "udp"]), help="Only packets over this.")
+@click.option("--dst", type=ADDRESS, help="Only packets to this address.")
+@click.option("--dport", type=PORT, help="Only packets to this port.")
+@place_options
+def trace(
+    *, netns: str | None, backend: str, uid: int | None, proto: str | None, dst: Address | None, dport: int | None
+) -> int | None:
+    """Follow live packets through the rules, until ^C: by default lookups, and what goes to the pools."""
+    with entered(netns), stop_on_signals() as stop:
+        there = installed(backend)
+        record = inspect(there).record
+        if record is None:
+            raise PreflightError("cannot trace packets: nothing is installed: run `meshdns capture install` first")
+        interest = interest_in(uid=uid, protocol=Protocol(proto) if proto else None, destination=dst, port=dport)
+        for line in follow(there.name, record.spec, plan(record.spec).rules(), interest, stop.fileno()):
+            click.echo(line)
+        return INTERRUPTED if stop.number == signal.SIGINT else None

@@ -1,0 +1,133 @@
+"""`trace` tells live packets in our rule ids, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from capturing import APP, LISTED, PROXY, UNLISTED, spec
+from namespaces import Namespace
+from proving import MESHDNS, capture, pod
+
+from meshdns.capture.apply.backend import BACKENDS
+from meshdns.capture.apply.install import install, new_record
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")
+
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+def there() -> Iterator[Namespace]:
+    with pod() as made:
+        yield made
+
+
+def _install(there: Namespace, backend: str) -> None:
+    made = BACKENDS[backend]()
+    there.call(lambda: install(made, new_record(spec(), made, "1", 1)))
+    with there.socket(socket.AF_INET, socket.SOCK_DGRAM, uid=PROXY) as beat:
+        beat.sendto(b"", ("127.0.0.1", 15053))
+
+
+@contextlib.contextmanager
+def _tracing(there: Namespace, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `trace`, from when packets are followed."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with there.running(MESHDNS, "capture", "trace", *options, environment=environment) as process:
+        deadline = time.monotonic() + WITHIN_S
+        while "inet meshdns_trace" not in there.ruleset() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield process
+
+
+def _look_up(there: Namespace, uid: int, server: str) -> None:
+    with there.socket(socket.AF_INET, socket.SOCK_DGRAM, uid=uid) as client, contextlib.suppress(OSError):
+        client.sendto(b"who?", (server, 53))
+
+
+def _told(there: Namespace, process: subprocess.Popen[bytes], uid: int, server: str, last: str) -> list[str]:
+    """Look up until the trace tells the rule `last`; what it told of one packet, without the packet's number."""
+    assert process.stdout
+    os.set_blocking(process.stdout.fileno(), False)
+    told = ""
+    deadline = time.monotonic() + WITHIN_S
+    while last not in told and time.monotonic() < deadline:
+        _look_up(there, uid, server)  # again, for nft may not have been listening yet
+        time.sleep(0.2)
+        told += (process.stdout.read() or b"").decode()
+    assert last in told, told
+    packet = next(line for line in told.splitlines() if last in line).split()[0]
+    return [line.removeprefix(packet).strip() for line in told.splitlines() if line.startswith(packet)]
+
+
+@pytest.mark.parametrize("backend", ["nft", "iptables-nft"])
+def test_tells_the_rules_that_a_lookup_meets(there: Namespace, backend: str) -> None:
+    """A captured lookup is told by who asks whom, the zone, and the rule that redirects it, with its reason."""
+    _install(there, backend)
+    with _tracing(there) as process:
+        lines = _told(there, process, APP, LISTED[0], "nat-dns-4")
+    assert lines[0].startswith("udp 10.0.0.2 port ")
+    assert f" to {LISTED[0]} port 53, out by eth0" in lines[0]
+    assert "zone-dns-4: zone 15053 (this lookup will be redirected)" in lines
+    assert "nat-dns-4: redirect 15053 (port 53 of a captured nameserver, and the resolver is alive)" in lines
+
+
+@pytest.mark.parametrize("backend", ["nft", "iptables-nft"])
+def test_tells_why_the_proxy_is_left_alone(there: Namespace, backend: str) -> None:
+    """The proxy's own lookup is told by the rule that leaves it alone; `--uid` and `--dst` follow only that."""
+    _install(there, backend)
+    with _tracing(there, "--uid", str(PROXY), "--dst", LISTED[0]) as process:
+        _look_up(there, APP, LISTED[0])
+        _look_up(there, PROXY, UNLISTED[0])
+        lines = _told(there, process, PROXY, LISTED[0], "nat-proxy-uid")
+    assert "nat-proxy-uid: left alone (traffic of the proxy itself)" in lines
+    assert not [line for line in lines if "nat-dns" in line]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_leaves_nothing_behind(there: Namespace, number: signal.Signals, exit_code: int) -> None:
+    """Ended by a signal, it takes its table and its program with it."""
+    _install(there, "nft")
+    before = there.ruleset()
+    with _tracing(there) as process:
+        process.send_signal(number)
+        assert process.wait(WITHIN_S) == exit_code
+    assert there.ruleset() == before
+
+
+def test_what_a_killed_trace_leaves_uninstall_removes(there: Namespace) -> None:
+    """After SIGKILL the second table stays, harmless, until `uninstall` or the next `trace`."""
+    _install(there, "nft")
+    with _tracing(there) as process:
+        process.kill()
+        process.wait()
+    assert "inet meshdns_trace" in there.ruleset()
+    with _tracing(there) as process:
+        _told(there, process, PROXY, LISTED[0], "nat-proxy-uid")
+        process.terminate()
+        process.wait()
+    assert "inet meshdns_trace" not in there.ruleset()
+    with _tracing(there) as process:
+        process.kill()
+        process.wait()
+    capture(there, "uninstall")
+    assert there.ruleset() == ""
+
+
+def test_legacy_tables_cannot_be_traced(there: Namespace) -> None:
+    """What nf_tables does not hold it cannot trace: exit 3, and what to use instead."""
+    _install(there, "iptables-legacy")
+    done = capture(there, "trace", "--backend", "iptables-legacy", check=False)
+    assert (done.returncode, "use `explain`" in done.stderr) == (3, True)
+
+
+def test_nothing_installed(there: Namespace) -> None:
+    """Where nothing is installed there is nothing to meet: exit 3."""
+    assert capture(there, "trace", check=False).returncode == 3
