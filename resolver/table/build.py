@@ -11,7 +11,8 @@ from typing import Final
 
 from meshdns.resolver.source.entry import Address, Entry
 from meshdns.resolver.table.aliases import guarded_parents, search_keys
-from meshdns.resolver.table.candidates import Candidate, Kind, Lease, Scope, Visibility, candidates
+from meshdns.resolver.table.candidate import Candidate, Kind, Lease, Scope, Visibility
+from meshdns.resolver.table.candidates import candidates
 from meshdns.resolver.table.live import Assembler, Table
 from meshdns.resolver.table.names import reverse_zones, to_key
 from meshdns.resolver.table.records import addresses, soa, srv_head

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Protocol
 
 from meshdns.resolver.source.entry import (
     Address,
     Endpoint,
     EndpointSlice,
     Entry,
-    Meta,
-    Network,
-    Port,
     Resolution,
     Service,
     ServiceEntry,
@@ -27,92 +21,23 @@ from meshdns.resolver.source.entry import (
     allows_lease,
 )
 from meshdns.resolver.source.syntax import address as parse_address
-from meshdns.resolver.table.aliases import service_host, short_names
-from meshdns.resolver.table.policy import Policy, policy
-from meshdns.resolver.table.row import EndpointRow, Part, PortRow, Source
+from meshdns.resolver.table.candidate import (
+    Candidate,
+    Kind,
+    Lease,
+    Scope,
+    Visibility,
+    endpoint_rows,
+    port_rows,
+    source_of,
+    visibility,
+)
+from meshdns.resolver.table.kubernetes import of_service
+from meshdns.resolver.table.policy import policy
+from meshdns.resolver.table.row import Part
 from meshdns.resolver.table.tenants import is_eligible
 
-EXPORT_ANNOTATION: Final = "networking.istio.io/exportTo"
-"""Istio's way to write exportTo on a Service."""
-
-
-class Lease(Protocol):
-    """What is read of `allocate.Lease`."""
-
-    @property
-    def host(self) -> str:
-        """The host, lower case."""
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the entries it counts for."""
-
-    @property
-    def v4(self) -> IPv4Address:
-        """The address for A."""
-
-    @property
-    def v6(self) -> IPv6Address:
-        """The address for AAAA."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose table it is and what goes into every answer. `pools` are those of the leases."""
-
-    namespace: str
-    cluster_domain: str
-    search: tuple[str, ...]
-    pools: tuple[Network, ...]
-    ttl_s: int
-    negative_ttl_s: int
-    probe_suffix: str
-    generation: int
-    answer_endpoints: bool = False
-    forward_other_types: bool = False
-
-
-class Kind(IntEnum):
-    """What a host is to the object that names it; the smaller comes first."""
-
-    SERVICE = 0
-    SERVICE_SHORT = 1
-    POD = 2
-    POD_SHORT = 3
-    ENTRY = 4
-
-
-class Visibility(IntEnum):
-    """How the served namespace sees an object; the smaller comes first."""
-
-    OWN = 0
-    NAMED = 1
-    PUBLIC = 2
-    HIDDEN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One object's claim to one host.
-
-    `configured`: its addresses were written for this host, so that PTR may name it. `leased`: addresses of the pools,
-    from our lease or from Istio's controller (status.addresses). `short_of` is the full name that a short name stands
-    for, `external` an ExternalName's target. `reason` says why there is nothing to answer.
-    """
-
-    host: str
-    kind: Kind
-    visibility: Visibility
-    meta: Meta
-    part: Part
-    policy: Policy
-    addresses: tuple[Address, ...] = ()
-    configured: bool = False
-    leased: tuple[Address, ...] = ()
-    short_of: str = ""
-    external: str = ""
-    reason: str = ""
-    notes: tuple[str, ...] = ()
+__all__ = ["Candidate", "Kind", "Lease", "Scope", "Visibility", "candidates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +60,7 @@ def candidates(entries: Sequence[Entry], leases: Iterable[Lease], scope: Scope) 
         if isinstance(entry, ServiceEntry):
             yield from _of_service_entry(entry, leased, workloads, scope)
         elif isinstance(entry, Service):
-            yield from _of_service(entry, slices.get((entry.meta.namespace, entry.meta.name), ()), scope)
-
-
-def visibility(export_to: Iterable[str], namespace: str, own: str) -> Visibility:
-    """Return how `own` sees an object of `namespace`; exportTo empty is everyone, `~` is nobody."""
-    to = set(export_to)
-    if "~" in to:
-        return Visibility.HIDDEN
-    named = own in to or ("." in to and namespace == own)
-    if to and "*" not in to and not named:
-        return Visibility.HIDDEN
-    if namespace == own:
-        return Visibility.OWN
-    return Visibility.NAMED if named else Visibility.PUBLIC
+            yield from of_service(entry, slices.get((entry.meta.namespace, entry.meta.name), ()), scope)
 
 
 def _of_service_entry(
@@ -159,10 +71,10 @@ def _of_service_entry(
     asked = policy(meta.annotations)
     endpoints = entry.endpoints if entry.selector is None else workloads.matching(meta.namespace, entry.selector)
     part = Part(
-        _source("ServiceEntry", meta),
+        source_of("ServiceEntry", meta),
         str(entry.resolution),
-        _port_rows(entry.ports),
-        _endpoint_rows(endpoints),
+        port_rows(entry.ports),
+        endpoint_rows(endpoints),
         tuple([str(address) for address in entry.addresses]),
     )
     blocks = [str(block) for block in entry.addresses if not isinstance(block, Address)]
@@ -228,55 +140,6 @@ def _ip_addresses(endpoints: Iterable[Endpoint]) -> tuple[Address, ...]:
     return tuple(dict.fromkeys([address for address in found if address is not None]))
 
 
-def _of_service(service: Service, slices: Iterable[EndpointSlice], scope: Scope) -> Iterator[Candidate]:
-    meta = service.meta
-    exported = meta.annotations.get(EXPORT_ANNOTATION, "")
-    seen = visibility([name.strip() for name in exported.split(",") if name.strip()], meta.namespace, scope.namespace)
-    asked = policy(meta.annotations)
-    headless = not service.cluster_ips and service.external_name is None
-    ready = [endpoint for part in slices for endpoint in part.endpoints if endpoint.ready or service.publish_not_ready]
-    addresses = tuple(dict.fromkeys([address for endpoint in ready for address in endpoint.addresses]))
-    host = service_host(meta.name, meta.namespace, scope.cluster_domain)
-    shorts = short_names(meta.name, meta.namespace, scope.namespace)
-    part = Part(
-        _source("Service", meta),
-        "",
-        _port_rows(service.ports),
-        _endpoint_rows([Endpoint(str(address)) for address in addresses]) if headless else (),
-        tuple([str(address) for address in service.cluster_ips]),
-    )
-    whole = Candidate(
-        host,
-        Kind.SERVICE,
-        seen,
-        meta,
-        part,
-        asked,
-        addresses if headless else service.cluster_ips,
-        configured=not headless,
-        external=service.external_name or "",
-        reason="it is headless and has no ready endpoint" if headless and not addresses else "",
-        notes=asked.notes,
-    )
-    yield whole
-    if not whole.reason:
-        yield from _shortened(whole, shorts, Kind.SERVICE_SHORT)
-    if headless:
-        pods: dict[str, list[Address]] = {}
-        for endpoint in ready:
-            if endpoint.hostname:
-                pods.setdefault(endpoint.hostname, []).extend(endpoint.addresses)
-        for hostname, found in pods.items():
-            pod = Candidate(f"{hostname}.{host}", Kind.POD, seen, meta, part, asked, tuple(dict.fromkeys(found)))
-            yield pod
-            yield from _shortened(pod, [f"{hostname}.{short}" for short in shorts], Kind.POD_SHORT)
-
-
-def _shortened(whole: Candidate, shorts: Iterable[str], kind: Kind) -> Iterator[Candidate]:
-    for short in shorts:
-        yield Candidate(short, kind, whole.visibility, whole.meta, whole.part, whole.policy, short_of=whole.host)
-
-
 class _Workloads:
     """WorkloadEntries by namespace and label, since thousands of selectors may look among thousands of them."""
 
@@ -297,15 +160,3 @@ class _Workloads:
         lists = [self._by_label.get((namespace, key, value), []) for key, value in selector.items()]
         wanted = selector.items()
         return tuple(endpoint for labels, endpoint in min(lists, key=len) if wanted <= labels.items())
-
-
-def _source(kind: str, meta: Meta) -> Source:
-    return Source(kind, meta.namespace, meta.name, meta.origin.file, meta.origin.line)
-
-
-def _port_rows(ports: Iterable[Port]) -> tuple[PortRow, ...]:
-    return tuple([PortRow(port.number, port.name, port.protocol, port.target_port) for port in ports])
-
-
-def _endpoint_rows(endpoints: Iterable[Endpoint]) -> tuple[EndpointRow, ...]:
-    return tuple([EndpointRow(each.address, each.weight, tuple(each.ports.items())) for each in endpoints])

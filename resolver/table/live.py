@@ -44,6 +44,19 @@ def answer_of(records: bytes, size: int) -> Answer:
     return Answer(counts, counts_edns, records * 2, cycle(range(0, len(records), size)), len(records))
 
 
+def rotated(answer: Answer) -> bytes:
+    """Return the records of an answer, several addresses in the order that is their turn."""
+    if answer.starts is None:
+        return answer.records
+    start = next(answer.starts)
+    return answer.records[start : start + answer.length]
+
+
+def owned_by(owner: bytes, records: bytes, size: int) -> bytes:
+    """Give address records another owner."""
+    return b"".join([owner + records[at + 2 : at + size] for at in range(0, len(records), size)])
+
+
 def section_counts(answers: int, authorities: int) -> tuple[bytes, bytes]:
     """Return the counts of answer, authority and additional records without and with OPT, each pair kept once."""
     sections = answers.to_bytes(2, "big") + authorities.to_bytes(2, "big")

@@ -32,6 +32,11 @@ def record(rtype: int, ttl_s: int, data: bytes) -> bytes:
     return _FIXED.pack(rtype, IN, ttl_s, len(data)) + data
 
 
+def pointer(offset: int) -> bytes:
+    """Return a compression pointer to that offset in the message, at most 16,383."""
+    return (0xC000 | offset).to_bytes(2, "big")
+
+
 def addresses(found: Iterable[IPv4Address | IPv6Address], ttl_s: int) -> bytes:
     """Return A or AAAA records, one after another, in the given order, owned by the name asked."""
     return b"".join([OWNER + record(A if len(a.packed) == 4 else AAAA, ttl_s, a.packed) for a in found])  # noqa: PLR2004 - bytes of an IPv4 address

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from meshdns.resolver.table.candidates import Candidate, Kind, Visibility
+from meshdns.resolver.table.candidate import Candidate, Kind, Visibility
 
 
 @dataclass(frozen=True, slots=True)
