@@ -29,7 +29,8 @@ COMMANDS: Final = {
         "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.", ("capture",)
     ),
     "resolver": _Entry(
-        "Answer the names of mounted ServiceEntries; forward every other name.", ("resolver", "resolver_ask")
+        "Answer the names of mounted ServiceEntries; forward every other name.",
+        ("resolver", "resolver_ask", "resolver_check"),
     ),
     "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
 }

@@ -57,23 +57,9 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-_NAMES = _options(
-    SETTINGS.option(
-        "--manifests",
-        type=FILE,
-        many=True,
-        metavar="DIR|FILE",
-        help="Where ServiceEntries are mounted: *.yaml *.yml *.json. Without it names are only forwarded.",
-    ),
+scope_options = _options(
     SETTINGS.option("--namespace", type=HOST_NAME, default=defaults.NAMESPACE, help="Our own namespace."),
     SETTINGS.option("--cluster-domain", type=HOST_NAME, default=defaults.CLUSTER_DOMAIN, help="Domain of Services."),
-    SETTINGS.option("--search", type=HOST_NAME, many=True, help="Search suffixes.  [default: resolv.conf's]"),
-    SETTINGS.option(
-        "--state",
-        type=FILE,
-        metavar="DIR",
-        help="Where leases are kept over restarts. Without it they follow from the manifests alone.",
-    ),
     SETTINGS.option(
         "--auto-allocate/--no-auto-allocate", default=True, help="Lease an address to hosts that have none."
     ),
@@ -84,6 +70,24 @@ _NAMES = _options(
     ),
     SETTINGS.option("--pool4", type=CidrType(4), default=str(defaults.POOL4), help="Leased IPv4 addresses."),
     SETTINGS.option("--pool6", type=CidrType(6), default=str(defaults.POOL6), help="Their IPv6 twins, same offset."),
+)
+"""Whose names and which leases: what decides on a table, whether it is served or only checked."""
+
+_NAMES = _options(
+    SETTINGS.option(
+        "--manifests",
+        type=FILE,
+        many=True,
+        metavar="DIR|FILE",
+        help="Where ServiceEntries are mounted: *.yaml *.yml *.json. Without it names are only forwarded.",
+    ),
+    SETTINGS.option("--search", type=HOST_NAME, many=True, help="Search suffixes.  [default: resolv.conf's]"),
+    SETTINGS.option(
+        "--state",
+        type=FILE,
+        metavar="DIR",
+        help="Where leases are kept over restarts. Without it they follow from the manifests alone.",
+    ),
     SETTINGS.option(
         "--lease-families",
         type=click.Choice([family.value for family in LeaseFamilies]),
@@ -193,6 +197,7 @@ _RELAY = _options(
 
 @resolver.command()
 @SETTINGS.file_option()
+@scope_options
 @_NAMES
 @_FORWARDING
 @_SOCKETS

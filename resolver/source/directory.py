@@ -53,11 +53,6 @@ def load(paths: Sequence[str], namespace: str, previous: Loaded | None = None) -
     return loaded
 
 
-def check(paths: Sequence[str], namespace: str) -> list[Problem]:
-    """Return everything that is wrong with the manifests in `paths`, file by file."""
-    return list(load(paths, namespace).problems)
-
-
 def _generations(paths: Sequence[str]) -> list[str]:
     """Return what tells one content of each ConfigMap mount from the next."""
     found = []

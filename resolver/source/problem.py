@@ -14,10 +14,11 @@ MAX_PROBLEMS_PER_DOCUMENT = 64
 
 
 class Level(StrEnum):
-    """Whether a document is refused, as the API server would, or served all the same."""
+    """ERROR: the document is refused, as the API server would. WARNING, NOTE: it is served; a note is no fault."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)

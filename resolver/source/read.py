@@ -88,11 +88,11 @@ def read(data: bytes, file: str, namespace: str) -> Iterator[Outcome | Ignored |
         elif document.problems:
             yield Outcome(_identity(document.root, namespace), None, document.problems)
         else:
-            for fields_ in _taken_apart(document.root):
+            for fields_ in objects_of(document.root):
                 yield _read_object(fields_, file, namespace)
 
 
-def _taken_apart(root: Fields) -> Iterator[Fields]:
+def objects_of(root: Fields) -> Iterator[Fields]:
     """Yield the objects of a `kind: List`, or the one object that `root` is.
 
     Items of a list of one kind, such as ServiceEntryList, may leave out what the list's own kind says.

@@ -3,7 +3,7 @@
 An id, once published, never changes its meaning and is never given to another rule. M: files, documents and fields of
 any kind. SE001-SE050: Istio's webhook (pkg/config/validation, ValidateServiceEntry). SE101-SE199: the schema of its
 custom resources (manifests/charts/base/files/crd-all.gen.yaml). SE201: its analyzers. L: what nobody else tells.
-An error refuses the document, as the API server would; a warning does not.
+An error refuses the document, as the API server would; a warning and a note do not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from meshdns.resolver.source.problem import Level, Rule
 
 _E: Final = Level.ERROR
 _W: Final = Level.WARNING
+_N: Final = Level.NOTE
 
 FILE_TOO_BIG: Final = Rule("M001", "file-too-big", _E, "split the file")
 NOT_UTF8: Final = Rule("M002", "not-utf8", _E, "save the file as UTF-8")
@@ -115,6 +116,18 @@ PROTOCOL_CONFLICT: Final = Rule(
 
 DUPLICATE_HOST: Final = Rule("L001", "duplicate-host", _W, "name each host once")
 LEASE_EXHAUSTED: Final = Rule("L002", "pool-exhausted", _E, "use a larger pool, or give the entry addresses")
+NO_ANSWER: Final = Rule("L003", "no-answer", _W, "give it addresses: as it is, the name is forwarded")
+CIDR_ONLY: Final = Rule("L004", "cidr-only", _W, "add the plain addresses that are to be answered")
+CLUSTER_HOST: Final = Rule("L005", "cluster-host", _W, "use a name outside the cluster domain, or a Service")
+CLUSTER_WILDCARD: Final = Rule("L006", "cluster-wildcard", _W, "use a wildcard below it that covers no search suffix")
+WILDCARD_ANSWERS: Final = Rule("L007", "wildcard-answers", _W, "give the host an answer of its own, or remove it")
+LEASE_HIDES_PORTS: Final = Rule("L008", "lease-hides-ports", _N, "declare every port in use, or give addresses")
+LEASE_WITHOUT_UDP: Final = Rule("L009", "lease-without-udp", _W, "give addresses: what is leased carries TCP alone")
+ADDRESS_IN_POOL: Final = Rule("L010", "address-in-pool", _W, "use an address outside, or another --pool4 or --pool6")
+CONTRADICTION: Final = Rule("L011", "contradicting-entries", _W, "say the same in all entries of the host, or keep one")
+HOST_TAKEN: Final = Rule("L012", "host-taken", _W, "rename the host, remove one of the two, or limit exportTo")
+ANNOTATION: Final = Rule("L013", "annotation", _W, "correct the value: it is taken as absent")
+NOT_EXPORTED: Final = Rule("L014", "not-exported", _N, "add the namespace to exportTo, or check with its --namespace")
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {rule.id: rule for rule in tuple(globals().values()) if isinstance(rule, Rule)}

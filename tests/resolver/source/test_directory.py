@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meshdns.resolver.source.directory import Loaded, check, load
+from meshdns.resolver.source.directory import Loaded, load
 from meshdns.resolver.source.entry import ServiceEntry
 
 BAD = "bad"
@@ -269,9 +269,9 @@ def test_ignored_objects_are_counted(tmp_path: Path) -> None:
     assert (loaded.ignored, loaded.problems) == (2, ())
 
 
-def test_check(tmp_path: Path) -> None:
+def test_problems_come_in_the_order_of_the_files(tmp_path: Path) -> None:
     """The problems of everything in the paths, files in order."""
     (tmp_path / "b.yaml").write_text(bad("b"))
     (tmp_path / "a.yaml").write_text(bad("a"))
-    found = check([str(tmp_path)], "default")
+    found = load([str(tmp_path)], "default").problems
     assert [Path(problem.file).name for problem in found] == ["a.yaml", "b.yaml"]

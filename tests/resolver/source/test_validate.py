@@ -17,6 +17,7 @@ ELSEWHERE = {
     *(f"M{number:03}" for number in range(1, 21)),  # test_manifest, test_read, test_directory
     "SE201",  # test_conflicts
     "L002",  # test_allocate
+    *(f"L{number:03}" for number in range(3, 15)),  # test_lint
 }
 """Rules that are judged by others than `validate`."""
 

@@ -1,0 +1,62 @@
+"""`meshdns resolver check`: manifests judged without a cluster and without serving them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from meshdns.init import defaults
+from meshdns.init.commands.resolver import FILE, SETTINGS, resolver, scope_options
+from meshdns.init.findings import FORMS
+from meshdns.resolver.serve.settings import TableSettings
+from meshdns.resolver.source.problem import Level
+from meshdns.resolver.table.pools import Pools
+
+FOUND_ERRORS: Final = 1
+"""Exit code when the API server would refuse one of the documents."""
+
+
+@resolver.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=FILE)
+@click.option(
+    "-o", "form", type=click.Choice(list(FORMS)), default="text", show_default=True, help="As what it is printed."
+)
+@SETTINGS.file_option()
+@scope_options
+def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: ANN401 - click passes what they say
+    """Say what is wrong with manifests, and what a name would not do that one expects of it.
+
+    Level error: `run` refuses that document, as the API server would, and the exit code is 1. Every rule is explained
+    in docs/rules.md.
+
+    \b
+    Example:
+      meshdns resolver check -o github entries/
+    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    from meshdns.resolver.serve.check import check as judge  # noqa: PLC0415 - YAML, which the asking commands do without
+
+    checked = judge(_table_settings(paths, options))
+    for line in FORMS[form](checked.problems):
+        click.echo(line)
+    if not checked.files:
+        click.echo(f"meshdns: warning: no manifest in {', '.join(map(str, paths))}: *.yaml *.yml *.json", err=True)
+    return FOUND_ERRORS if any(problem.level is Level.ERROR for problem in checked.problems) else 0
+
+
+def _table_settings(paths: tuple[Path, ...], options: dict[str, Any]) -> TableSettings:
+    return TableSettings(
+        manifests=paths,
+        namespace=options["namespace"],
+        cluster_domain=options["cluster_domain"],
+        search=None,
+        state=None,
+        auto_allocate=options["auto_allocate"],
+        answer_endpoints=options["answer_endpoints"],
+        pools=Pools(options["pool4"], options["pool6"]),
+        forward_other_types=False,
+        ttl_s=defaults.TTL_S,
+        negative_ttl_s=defaults.NEGATIVE_TTL_S,
+        probe_suffix=defaults.PROBE_SUFFIX,
+    )
