@@ -20,6 +20,7 @@ from meshdns.capture.policy.spec import (
     ALL_PORTS,
     CaptureSpec,
     Family,
+    InboundMode,
     Network,
     OnResolverDown,
     PoolRest,
@@ -161,7 +162,26 @@ _INBOUND: Final = (
     SETTINGS.option(
         "--tunnel-port", type=PORT, default=defaults.TUNNEL_PORT, help="Inbound port that your proxy has itself."
     ),
+    SETTINGS.option(
+        "--inbound-mode",
+        type=click.Choice([choice.value for choice in InboundMode]),
+        default=InboundMode.REDIRECT.value,
+        help="How it goes there; tproxy keeps source and destination, and your proxy listens transparently.",
+    ),
+    SETTINGS.option("--tproxy-mark", type=MarkType(), default=defaults.FWMARK, help="What marks its packets."),
+    SETTINGS.option(
+        "--tproxy-table",
+        type=click.IntRange(1, MAX_MARK),
+        default=defaults.ROUTE_TABLE,
+        help="Routing table that keeps them on this machine.",
+    ),
     SETTINGS.option("--exclude-interface", many=True, type=INTERFACE, help="Interfaces that are left alone."),
+    SETTINGS.option(
+        "--virtual-interface",
+        many=True,
+        type=INTERFACE,
+        help="What enters there is treated as outbound; resolver and relay must listen at its address too.",
+    ),
     SETTINGS.option("--drop-invalid", is_flag=True, help="Drop packets that conntrack calls invalid."),
 )
 _FAMILY: Final = (
@@ -250,10 +270,12 @@ def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
         inbound_ports=_ports(options["inbound_ports"]),
         exclude_inbound_ports=_ports(options["exclude_inbound_ports"]),
         inbound_port=options["inbound_port"],
+        inbound_mode=InboundMode(options["inbound_mode"]),
         tunnel_port=options["tunnel_port"],
-        tproxy_mark=defaults.FWMARK,
-        tproxy_table=defaults.ROUTE_TABLE,
+        tproxy_mark=options["tproxy_mark"],
+        tproxy_table=options["tproxy_table"],
         exclude_interfaces=_unique(options["exclude_interface"]),
+        virtual_interfaces=_unique(options["virtual_interface"]),
         drop_invalid=options["drop_invalid"],
     )
     return spec, (*warnings, *spec.warnings())

@@ -6,9 +6,12 @@ from ipaddress import ip_network
 
 from capturing import APP, EVERYWHERE, LISTED, OUTSIDE, POOLS, STUB, ports, servers, spec
 
-from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, OnResolverDown, PoolRest
+from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, InboundMode, OnResolverDown, PoolRest
 
 CLOSED = OnResolverDown.CLOSED
+TPROXY = InboundMode.TPROXY
+V4 = (Family.IPV4,)
+V6 = (Family.IPV6,)
 OUTSIDE_NETS = (ip_network("198.51.100.0/24"), ip_network("2001:db8::/32"))
 
 CASES: dict[str, CaptureSpec] = {
@@ -54,6 +57,9 @@ CASES: dict[str, CaptureSpec] = {
     "inbound-exclude-interface": spec(inbound_ports=(ALL_PORTS,), exclude_interfaces=("eth0",)),
     "virtual-interface": spec(virtual_interfaces=("eth0",), inbound_ports=(ALL_PORTS,), outbound_cidrs=EVERYWHERE),
     "drop-invalid": spec(drop_invalid=True),
+    "drop-invalid-exclude-interface": spec(drop_invalid=True, exclude_interfaces=("eth0",)),
+    "tproxy-all": spec(inbound_ports=(ALL_PORTS,), inbound_mode=TPROXY),
+    "tproxy-list": spec(inbound_ports=ports(80, (8000, 8080)), exclude_inbound_ports=ports(8080), inbound_mode=TPROXY),
     "everything": spec(
         proxy_uids=(1337, 1338),
         proxy_mark=77,

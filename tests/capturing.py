@@ -37,6 +37,13 @@ STUB = ("127.0.0.53", "::1")
 """A nameserver of the machine's own, as systemd-resolved's."""
 CAPTURED_AT = ("127.0.0.1", "::1", *POD)
 """Where redirects end: on loopback for what the pod sends, at the pod's address for what it is sent."""
+INBOUND_AT = ("0.0.0.0", "::")
+"""Where a proxy listens that takes connections over by TPROXY: at whatever address they are for."""
+TRANSPARENT: dict[int, tuple[int, int]] = {
+    socket.AF_INET: (socket.SOL_IP, 19),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 75),
+}
+"""IP_TRANSPARENT and IPV6_TRANSPARENT (linux/in.h, linux/in6.h)."""
 
 POOLS = (IPv4Network("240.240.0.0/16"), IPv6Network("2001:2::/48"))
 EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
@@ -150,7 +157,8 @@ class World:
             return Fate.REJECT, None
         except TimeoutError:
             return Fate.DROP, None
-        return (Fate.REDIRECT, int(answer)) if answer.isdigit() else (Fate.DIRECT, None)
+        fate, _, port = answer.partition(" ")
+        return Fate(fate), int(port) if port else None
 
     def _ask(self, probe: Probe) -> str:
         place = self.outside if probe.inbound else self.pod
@@ -194,7 +202,8 @@ def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
             stack.enter_context(_serving(outside, listeners))
             inside = [(address, port, "direct") for address in (*POD, *STUB) for port in (53, 80, 22, 8080, 15008)]
             if resolver:
-                inside += [(address, port, str(port)) for address in CAPTURED_AT for port in (15053, 15001, 15006)]
+                inside += [(address, port, f"redirect {port}") for address in CAPTURED_AT for port in (15053, 15001)]
+                inside += [(address, 15006, "redirect 15006") for address in INBOUND_AT]
             stack.enter_context(_serving(pod, inside))
             yield World(pod, outside, backend)
 
@@ -210,6 +219,10 @@ def _serving(place: Namespace, listeners: list[tuple[str, int, str]]) -> Iterato
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
             listener = place.socket(family, kind)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if ip_address(address).is_unspecified:
+                listener.setsockopt(*TRANSPARENT[family], 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address, port))
             if kind == socket.SOCK_STREAM:
                 listener.listen(64)
@@ -236,7 +249,8 @@ def _answer(selector: selectors.BaseSelector) -> None:
             if listener.type == socket.SOCK_STREAM:
                 connection, _ = listener.accept()
                 with connection, contextlib.suppress(OSError):
-                    connection.sendall(key.data)
+                    kept = connection.getsockname()[1] != listener.getsockname()[1]
+                    connection.sendall(key.data.replace(b"redirect", b"tproxy") if kept else key.data)
             else:
                 packet, client = listener.recvfrom(64)
                 if packet:  # a heartbeat wants no answer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshdns.capture.apply import scopes
+from meshdns.capture.apply import scopes, steering
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.record import Record, from_comments, to_comments
@@ -44,14 +44,23 @@ def inspect(backend: Backend, held: Observed | None = None) -> Installation:
         return Installation(held, None, Condition.ABSENT, ())
     if record is None:
         return Installation(held, None, Condition.FOREIGN, ("no record of who installed this",))
-    wanted = backend.visible(plan(record.spec))
-    condition = compare(wanted, held)
-    drift = (*differences(wanted, held, backend.text), *scopes.differences(record.spec))
+    found = measure(backend, record.spec, held)
     if plan(record.spec).fingerprint() != record.fingerprint:
-        drift = (*drift, f"recorded by meshdns {record.version}, which planned other rules")
-    if condition is Condition.SAME and drift:
-        condition = Condition.STALE
-    return Installation(held, record, condition, drift)
+        other = f"recorded by meshdns {record.version}, which planned other rules"
+        return Installation(held, record, _stale(found.condition), (*found.drift, other))
+    return found
+
+
+def measure(backend: Backend, spec: CaptureSpec, held: Observed) -> Installation:
+    """Return how what is there stands to `spec`, whatever was recorded."""
+    wanted = backend.visible(plan(spec))
+    condition = compare(wanted, held)
+    drift = (*differences(wanted, held, backend.text), *scopes.differences(spec), *steering.differences(spec))
+    return Installation(held, from_comments(held.about), _stale(condition) if drift else condition, drift)
+
+
+def _stale(condition: Condition) -> Condition:
+    return Condition.STALE if condition is Condition.SAME else condition
 
 
 def install(backend: Backend, record: Record, held: Observed | None = None) -> bool:
@@ -63,17 +72,26 @@ def install(backend: Backend, record: Record, held: Observed | None = None) -> b
     rules = plan(record.spec)
     before = inspect(backend, held)
     if _is_installed(backend, rules, record, before.held):
-        return scopes.settle(record.spec)
+        return _settle(record.spec)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
-    backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
+    steering.settle(record.spec)
+    try:
+        backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
+    except CaptureError:
+        steering.settle(before.record.spec if before.record else None)
+        raise
     after = backend.read()
     if not _is_installed(backend, rules, record, after):
         wrong = "; ".join(differences(backend.visible(rules), after, backend.text)[:3]) or "the record differs"
         _roll_back(backend, before, after)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
-    scopes.settle(record.spec)
+    _settle(record.spec)
     return True
+
+
+def _settle(spec: CaptureSpec | None) -> bool:
+    return any([steering.settle(spec), scopes.settle(spec)])
 
 
 def uninstall(backend: Backend) -> bool:
@@ -81,7 +99,7 @@ def uninstall(backend: Backend) -> bool:
     present = backend.read().present
     if present:
         backend.remove()
-    return scopes.settle(None) or present
+    return _settle(None) or present
 
 
 def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observed) -> bool:
@@ -98,7 +116,9 @@ def _roll_back(backend: Backend, before: Installation, now: Observed) -> None:
     try:
         if before.record is None:
             backend.remove()
+            steering.settle(None)
         else:
+            steering.settle(before.record.spec)
             comments = to_comments(before.record, backend.comment_length)
             backend.replace(plan(before.record.spec), comments, now, before.record.spec.heartbeat_timeout_s)
     except CaptureError as error:

@@ -36,11 +36,20 @@ from meshdns.capture.policy.ruleset import (
     SetMark,
     SetZone,
     Stage,
+    TransparentProxy,
     among,
     among_networks,
     among_ports,
 )
-from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, Network, OnResolverDown, PoolRest, Ports
+from meshdns.capture.policy.spec import (
+    ALL_PORTS,
+    CaptureSpec,
+    Family,
+    Network,
+    OnResolverDown,
+    PoolRest,
+    Ports,
+)
 
 TCP: Final = (Protocol.TCP,)
 UDP: Final = (Protocol.UDP,)
@@ -73,7 +82,7 @@ def plan(spec: CaptureSpec) -> RuleSet:
         Chain("zone", Hook.OUTPUT, Stage.ZONE, tuple(_zone(spec))),
         Chain("nat", Hook.OUTPUT, Stage.TRANSLATE, tuple(_nat(spec))),
         Chain("rest", Hook.OUTPUT, Stage.REFUSE, tuple(_rest(spec))),
-        Chain("in-drop", Hook.PREROUTING, Stage.DIVERT, tuple(_in_drop(spec))),
+        Chain("in-divert", Hook.PREROUTING, Stage.DIVERT, tuple(_in_divert(spec))),
         Chain("in-nat", Hook.PREROUTING, Stage.TRANSLATE, tuple(_in_nat(spec))),
     )
     return RuleSet(spec.families, tuple(chain for chain in chains if chain.rules))
@@ -191,9 +200,17 @@ def _pool_rest(spec: CaptureSpec) -> Iterator[Rule]:
         yield Rule(f"rest-pool-{DIGIT[family]}", why, to_pool, Refuse())
 
 
+def _in_divert(spec: CaptureSpec) -> Iterator[Rule]:
+    if spec.exclude_interfaces and (spec.drop_invalid or spec.tproxy):
+        match = Match(in_interface=among(spec.exclude_interfaces))
+        yield _alone("in-divert-exclude-interface", "--exclude-interface", match)
+    if spec.drop_invalid:
+        yield from _in_drop(spec)
+    if spec.tproxy:
+        yield from _in_tproxy(spec)
+
+
 def _in_drop(spec: CaptureSpec) -> Iterator[Rule]:
-    if not spec.drop_invalid:
-        return
     for family in spec.families:
         yield Rule(
             f"in-drop-invalid-{DIGIT[family]}",
@@ -203,15 +220,39 @@ def _in_drop(spec: CaptureSpec) -> Iterator[Rule]:
         )
 
 
+def _in_tproxy(spec: CaptureSpec) -> Iterator[Rule]:
+    """Hand new connections to the proxy's listener with their addresses as they are.
+
+    Only what begins a connection is handed over, so that connections from before the installation, and answers to this
+    machine's own, go where they went. What the machine sends itself never loops: it comes in by lo.
+    """
+    yield _alone("in-tproxy-lo", "this machine's own packet, the proxy's among them", Match(in_interface=LO))
+    if spec.virtual_interfaces:
+        virtual = Match(in_interface=among(spec.virtual_interfaces))
+        yield _alone("in-tproxy-virtual", "what enters by a virtual interface is not inbound", virtual)
+    yield from _not_inbound(spec, "in-tproxy")
+    for family in spec.families:
+        why = "a connection that the proxy has: routing is to keep it on this machine"
+        match = _with_ports(Match(family=family, protocols=TCP, transparent=True), spec.inbound_ports)
+        yield Rule(f"in-tproxy-divert-{DIGIT[family]}", why, match, SetMark(spec.tproxy_mark))
+    for family in spec.families:
+        match = replace(_to_inbound(spec, family), syn=True)
+        action = TransparentProxy(spec.inbound_port, spec.tproxy_mark)
+        yield Rule(f"in-tproxy-{DIGIT[family]}", "inbound TCP that is captured, its addresses kept", match, action)
+        # iptables drops it by itself where no socket listens, nft lets it pass: it must not pass the proxy by.
+        yield Rule(f"in-tproxy-nobody-{DIGIT[family]}", "no proxy listens on the inbound port", match, Drop())
+
+
 def _in_nat(spec: CaptureSpec) -> Iterator[Rule]:
-    if not (spec.inbound_ports or spec.virtual_interfaces):
+    redirects = spec.inbound_ports and not spec.tproxy
+    if not (redirects or spec.virtual_interfaces):
         return
     if spec.exclude_interfaces:
         match = Match(in_interface=among(spec.exclude_interfaces))
         yield _alone("in-exclude-interface", "--exclude-interface", match)
     if spec.virtual_interfaces:
         yield from _in_virtual(spec)
-    if spec.inbound_ports:
+    if redirects:
         yield from _inbound(spec)
 
 
@@ -242,15 +283,23 @@ def _virtual_rules(spec: CaptureSpec) -> Iterator[Rule]:
 
 
 def _inbound(spec: CaptureSpec) -> Iterator[Rule]:
+    yield from _not_inbound(spec, "in")
+    for family in spec.families:
+        match = _to_inbound(spec, family)
+        yield Rule(f"in-capture-{DIGIT[family]}", "inbound TCP that is captured", match, Redirect(spec.inbound_port))
+
+
+def _not_inbound(spec: CaptureSpec, prefix: str) -> Iterator[Rule]:
     tunnel = Match(protocols=TCP, destination_ports=among_ports([Ports(spec.tunnel_port, spec.tunnel_port)]))
-    yield _alone("in-tunnel", "the proxy listens on the tunnel port itself", tunnel)
+    yield _alone(f"{prefix}-tunnel", "the proxy listens on the tunnel port itself", tunnel)
     if spec.exclude_inbound_ports:
         match = Match(protocols=TCP, destination_ports=among_ports(spec.exclude_inbound_ports))
-        yield _alone("in-exclude-port", "--exclude-inbound-ports", match)
-    for family in spec.families:
-        # What only passes through this machine is nobody's inbound traffic.
-        match = _with_ports(Match(family=family, local=True, protocols=TCP), spec.inbound_ports)
-        yield Rule(f"in-capture-{DIGIT[family]}", "inbound TCP that is captured", match, Redirect(spec.inbound_port))
+        yield _alone(f"{prefix}-exclude-port", "--exclude-inbound-ports", match)
+
+
+def _to_inbound(spec: CaptureSpec, family: Family) -> Match:
+    # What only passes through this machine is nobody's inbound traffic.
+    return _with_ports(Match(family=family, local=True, protocols=TCP), spec.inbound_ports)
 
 
 def _left_alone(spec: CaptureSpec, chain: str) -> Iterator[Rule]:
@@ -283,9 +332,12 @@ def _hairpin(spec: CaptureSpec) -> Iterator[Rule]:
     """Send what the proxy has for this machine's own address through its inbound side, as if it came from outside."""
     not_these = among_ports([DNS, Ports(spec.tunnel_port, spec.tunnel_port)], negated=True)
     for kind, identity in _proxy(spec):
+        # What the proxy sends by its client's address bears the mark, and has been through its inbound side.
+        unmarked = among([spec.tproxy_mark], negated=True) if spec.tproxy else None
         for family in spec.families:
             match = replace(
                 identity,
+                mark=identity.mark or unmarked,
                 family=family,
                 out_interface=LO,
                 destination=among_networks([LOOPBACK[family]], negated=True),

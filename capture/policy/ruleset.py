@@ -94,7 +94,7 @@ def among_networks(networks: Iterable[Network], *, negated: bool = False) -> Sel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What must all be true of a packet; None: that question is not asked."""
+    """What must all be true of a packet; None, and False of a plain bool: that question is not asked."""
 
     family: Family | None = None
     in_interface: Selection[str] | None = None
@@ -114,11 +114,17 @@ class Match:
     destination_ports: Selection[Ports] | None = None
     udp_length: int | None = None
     """Bytes of UDP header and payload: 8 for an empty datagram."""
+    syn: bool = False
+    """It begins a TCP connection: SYN, and neither ACK, RST nor FIN."""
+    transparent: bool = False
+    """It belongs to a socket of this machine that stands for other addresses (IP_TRANSPARENT in ip(7))."""
     state: ConnectionState | None = None
 
     def __post_init__(self) -> None:
         if (self.source_ports or self.destination_ports) and self.protocols not in _WITH_PORTS:
             raise ValueError("ports need a protocol that has them")
+        if (self.syn or self.transparent) and self.protocols != (Protocol.TCP,):
+            raise ValueError("only TCP has connections")
         for networks in (self.source, self.destination):
             if networks and any(Family.of(network) is not self.family for network in networks.values):
                 raise ValueError("addresses need their family")

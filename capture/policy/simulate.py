@@ -136,6 +136,7 @@ def holds(match: Match, packet: Packet, alive: Collection[Family]) -> bool:
         and (match.local is None or match.local == packet.local)
         and (match.state is None or match.state is packet.state)
         and (match.udp_length is None or match.udp_length == packet.udp_length)
+        and not match.transparent  # the first packet of a flow belongs to no connection yet, and begins one
         and _covers(match.in_interface, packet.in_interface)
         and _covers(match.out_interface, packet.out_interface)
         and _covers(match.uid, packet.uid)

@@ -20,6 +20,8 @@ MAX_PORT = 65535
 MAX_ID = 2**32 - 2
 """The kernel keeps 2**32-1 for "no such id"."""
 MAX_MARK = 2**32 - 1
+KERNEL_TABLES = range(253, 256)
+"""default, main and local (linux/rtnetlink.h)."""
 MAX_INTERFACE_BYTES = 15
 """IFNAMSIZ less the closing zero byte (linux/if.h)."""
 MIN_HEARTBEAT_TIMEOUT_S = 0.1
@@ -147,6 +149,11 @@ class CaptureSpec:
         _check_interfaces(self)
         _check_contradictions(self)
 
+    @property
+    def tproxy(self) -> bool:
+        """Return whether inbound TCP is handed over by TPROXY."""
+        return self.inbound_mode is InboundMode.TPROXY and bool(self.inbound_ports)
+
     def warnings(self) -> tuple[str, ...]:
         """Return what is allowed but will surprise, one line each."""
         found = []
@@ -165,6 +172,8 @@ class CaptureSpec:
             )
         if self.exclude_inbound_ports and not self.inbound_ports:
             found.append("--exclude-inbound-ports changes nothing without --inbound-ports")
+        if self.inbound_mode is InboundMode.TPROXY and not self.inbound_ports:
+            found.append("--inbound-mode tproxy changes nothing without --inbound-ports")
         return tuple(found)
 
     def _includes(self, network: Network) -> bool:
@@ -207,6 +216,8 @@ def _check_numbers(spec: CaptureSpec) -> None:
         if mark is not None:
             _check_range(option, mark, 1, MAX_MARK)  # 0 is what every packet has that nobody marked
     _check_range("--tproxy-table", spec.tproxy_table, 1, MAX_MARK)
+    if spec.tproxy_table in KERNEL_TABLES:
+        raise SpecError(f"cannot use --tproxy-table {spec.tproxy_table}: the kernel's own routes are there")
     _check_range("conntrack zone", spec.ct_zone, 1, MAX_PORT)
     _check_range("--heartbeat-timeout", spec.heartbeat_timeout_s, MIN_HEARTBEAT_TIMEOUT_S, MAX_HEARTBEAT_TIMEOUT_S)
 
@@ -248,6 +259,11 @@ def _check_contradictions(spec: CaptureSpec) -> None:
         for other, same in ports[:position]:
             if port == same:
                 raise SpecError(f"cannot use {option} {port}: {other} is {port} as well, and one port has one listener")
+    if spec.tproxy and spec.proxy_mark == spec.tproxy_mark:
+        raise SpecError(
+            f"cannot use --proxy-mark {spec.proxy_mark}: --tproxy-mark is {spec.tproxy_mark} as well, and what bears"
+            " that never leaves this machine"
+        )
     for port_range in spec.outbound_ports:
         if any(port_range.first <= out.last and out.first <= port_range.last for out in spec.exclude_outbound_ports):
             raise SpecError(f"cannot use --outbound-ports {port_range}: --exclude-outbound-ports excludes it")

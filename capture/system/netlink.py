@@ -1,9 +1,14 @@
-"""Door: pyroute2. What routing says of a destination. Imported only where it is needed: it costs 190 ms and 24 MB."""
+"""Door: pyroute2. What routing says of a destination, and what steers marked packets to this machine (ip-rule(8)).
+
+Imported only where it is needed: it costs 190 ms and 24 MB.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import os
+import socket
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -11,11 +16,23 @@ from typing import Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from meshdns.capture.policy.spec import Address
+from meshdns.capture.errors import ApplyError, CaptureError, PreflightError
+from meshdns.capture.policy.spec import Address, Family
+from meshdns.capture.system.steered import OWNER, PASS_THROUGH
 
 RTN_UNICAST: Final = 1
 RTN_LOCAL: Final = 2
 """linux/rtnetlink.h: an address of this machine."""
+RT_SCOPE_HOST: Final = 254
+IFA_F_NODAD: Final = 2
+LO: Final = 1
+"""The loopback device has this number in every namespace (LOOPBACK_IFINDEX in include/net/net_namespace.h)."""
+RULE_PRIORITY: Final = 133
+"""Behind the table `local`, before `main` and what tools for containers put in front of it."""
+ADDRESS_METRIC: Final = 1337
+"""Tells our address from one that somebody else added."""
+_FAMILY: Final = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+_FAMILY_OF: Final = {number: family for family, number in _FAMILY.items()}
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.ENODEV})
 
 
@@ -52,3 +69,103 @@ def _route(ip: IPRoute, names: dict[int, str], destination: Address) -> Route | 
         gateway=ip_address(gateway) if gateway else None,
         local=found["type"] == RTN_LOCAL,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRule:
+    """Packets with `mark` are routed by `table`."""
+
+    family: Family
+    mark: int
+    table: int
+
+    def __str__(self) -> str:
+        return f"{self.family.value} rule: fwmark {self.mark} lookup {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRoute:
+    """Whatever `table` is asked for is an address of this machine."""
+
+    family: Family
+    table: int
+
+    def __str__(self) -> str:
+        return f"{self.family.value} route: local default dev lo table {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackAddress:
+    """An IPv6 address of lo."""
+
+    address: Address
+
+    def __str__(self) -> str:
+        return f"address {self.address}/128 on lo"
+
+
+Steering = MarkRule | LocalRoute | LoopbackAddress
+
+
+def steering() -> dict[Steering, bool]:
+    """Return what steers in this namespace, and whether it is ours to remove."""
+    with IPRoute() as ip:
+        return {**dict.fromkeys(_rules(ip), True), **dict.fromkeys(_local_routes(ip), True), **dict(_addresses(ip))}
+
+
+def _rules(ip: IPRoute) -> Iterator[MarkRule]:
+    for family, number in _FAMILY.items():
+        for rule in ip.get_rules(family=number):
+            owner, priority, mark = (rule.get_attr(f"FRA_{name}") for name in ("PROTOCOL", "PRIORITY", "FWMARK"))
+            if (owner, priority) == (OWNER, RULE_PRIORITY) and mark:
+                yield MarkRule(family, mark, rule.get_attr("FRA_TABLE"))
+
+
+def _local_routes(ip: IPRoute) -> Iterator[LocalRoute]:
+    for route in ip.route("dump", family=socket.AF_UNSPEC):
+        if (route["proto"], route["type"], route["dst_len"]) == (OWNER, RTN_LOCAL, 0):
+            yield LocalRoute(_FAMILY_OF[route["family"]], route.get_attr("RTA_TABLE"))
+
+
+def _addresses(ip: IPRoute) -> Iterator[tuple[LoopbackAddress, bool]]:
+    for found in ip.get_addr(family=socket.AF_INET6, index=LO):
+        if found.get_attr("IFA_ADDRESS") == str(PASS_THROUGH):
+            yield LoopbackAddress(PASS_THROUGH), found.get_attr("IFA_RT_PRIORITY") == ADDRESS_METRIC
+
+
+def add_steering(one: Steering) -> None:
+    """Put it there; no error where it is there already."""
+    code = _change("add", one)
+    if code not in {0, errno.EEXIST}:
+        raise _error(f"cannot add the {one}", code)
+
+
+def remove_steering(one: Steering) -> None:
+    """Take it away; no error where it is gone already."""
+    code = _change("del", one)
+    if code not in {0, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}:
+        raise _error(f"cannot remove the {one}", code)
+
+
+def _change(command: str, one: Steering) -> int:
+    try:
+        with IPRoute() as ip:
+            match one:
+                case MarkRule(family, mark, table):
+                    known = {"priority": RULE_PRIORITY, "protocol": OWNER}
+                    ip.rule(command, family=_FAMILY[family], fwmark=mark, table=table, **known)
+                case LocalRoute(family, table):
+                    local = {"type": "local", "dst": "default", "oif": LO, "scope": RT_SCOPE_HOST}
+                    ip.route(command, family=_FAMILY[family], table=table, proto=OWNER, **local)
+                case LoopbackAddress(address):
+                    known = {"flags": IFA_F_NODAD, "rt_priority": ADDRESS_METRIC}
+                    ip.addr(command, index=LO, address=str(address), prefixlen=128, family=socket.AF_INET6, **known)
+    except NetlinkError as error:
+        return int(error.code)
+    return 0
+
+
+def _error(what: str, code: int) -> CaptureError:
+    if code == errno.EPERM:
+        return PreflightError(f"{what}: CAP_NET_ADMIN is missing: run as root or grant it")
+    return ApplyError(f"{what}: {os.strerror(code).lower()}")

@@ -12,8 +12,8 @@ import click
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import BACKENDS, Backend, choose
 from meshdns.capture.apply.choice import choose_working, installed, remove_elsewhere, uninstall_everywhere
-from meshdns.capture.apply.compare import Condition, compare, differences
-from meshdns.capture.apply.install import Installation, inspect, new_record
+from meshdns.capture.apply.compare import Condition
+from meshdns.capture.apply.install import Installation, inspect, measure, new_record
 from meshdns.capture.apply.install import install as apply_install
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan as plan_rules
@@ -247,9 +247,7 @@ def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -
     found = inspect(backend)
     if found.condition is Condition.ABSENT or not any_given(ctx, options):
         return found
-    wanted = backend.visible(plan_rules(_spec(options)))
-    drift = differences(wanted, found.held, backend.text)
-    return Installation(found.held, found.record, compare(wanted, found.held), drift)
+    return measure(backend, _spec(options), found.held)
 
 
 def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, object]) -> CaptureSpec:

@@ -40,6 +40,8 @@ _NO_MASK: Final = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}
 _IP_HEADER_BYTES: Final = {Family.IPV4: 20, Family.IPV6: 40}
 _UNREACHABLE: Final = {Family.IPV4: "icmp-port-unreachable", Family.IPV6: "icmp6-port-unreachable"}
 _WHOLE_MARK: Final = "0xffffffff"
+_BEGINS: Final = ("FIN,SYN,RST,ACK", "SYN")
+"""Flags that are looked at, and those among them that are set: what `--syn` stands for."""
 
 
 def arguments(entry: Entry, rule_id: str, timeout_s: int | None) -> tuple[str, ...]:
@@ -91,6 +93,10 @@ def _transport(match: Match) -> Iterator[str]:
             for piece in multiport_pieces(selection.values):
                 module, option = (protocol, one) if len(piece) == 1 else ("multiport", many)
                 yield from ("-m", module, *_negation(selection), option, ",".join(map(_port, piece)))
+    if match.syn:
+        yield from ("-m", "tcp", "--tcp-flags", *_BEGINS)
+    if match.transparent:
+        yield from ("-m", "socket", "--transparent")
     if match.udp_length is not None and match.family:
         yield from ("-m", "length", "--length", str(_IP_HEADER_BYTES[match.family] + match.udp_length))
 
@@ -166,7 +172,8 @@ def understand(family: Family, words: Sequence[str]) -> Understood | None:
     return understood if same else None
 
 
-_WITHOUT_VALUE: Final = frozenset({"--rcheck", "--set", "--rdest"})
+_WITHOUT_VALUE: Final = frozenset({"--rcheck", "--set", "--rdest", "--transparent"})
+_WITH_TWO_VALUES: Final = frozenset({"--tcp-flags"})
 _NETWORKS: Final = frozenset({"-s", "-d"})
 _MARKS: Final = frozenset({"--mark", "--set-xmark", "--tproxy-mark"})
 
@@ -186,6 +193,8 @@ class _Options:
                 negated = True
                 continue
             value = "" if word in _WITHOUT_VALUE else next(remaining, "")
+            if word in _WITH_TWO_VALUES:
+                value = f"{value} {next(remaining, '')}"
             if word != "-m":
                 self.found.append((word, value, negated))
                 negated = False
@@ -233,6 +242,8 @@ def _entry(family: Family, options: _Options) -> Entry:
         udp_length=None if length is None else length - _IP_HEADER_BYTES[family],
         mark=_selected_marks(options),
         local=_asked(options, "--dst-type"),
+        syn=bool(options.all("--tcp-flags")),
+        transparent=bool(options.all("--transparent")),
         state=ConnectionState(state.lower()) if state else None,
         alive=_asked(options, "--rcheck"),
     )

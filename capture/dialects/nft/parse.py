@@ -43,7 +43,7 @@ from meshdns.capture.policy.spec import Family, Network, Ports
 Json = Any
 """What json.loads gives."""
 
-CHAIN_NAMES: Final = frozenset({"beat_out", "beat_in", "zone", "nat", "rest", "in_drop", "in_nat", ABOUT})
+CHAIN_NAMES: Final = frozenset({"beat_out", "beat_in", "zone", "nat", "rest", "in_divert", "in_nat", ABOUT})
 _PLACE_OF: Final[Mapping[Json, tuple[Hook, Stage]]] = {
     (hook.value, kind, priority): (hook, stage) for (hook, stage), (kind, priority) in PLACES.items()
 }
@@ -63,6 +63,8 @@ _UNREACHABLE: Final = [
     for kind, number in (("icmp", 3), ("icmpv6", 4))
     for code in (number, "port-unreachable")
 ]
+_FLAGS: Final = {"payload": {"protocol": "tcp", "field": "flags"}}
+_FLAG_BITS: Final = {"fin": 1, "syn": 2, "rst": 4, "ack": 16}
 _MARK: Final = {"meta": {"key": "mark"}}
 _ZONE: Final = {"ct": {"key": "zone"}}
 _NFPROTO: Final = {"meta": {"key": "nfproto"}}
@@ -197,6 +199,10 @@ def _facts(match: Mapping[str, Json]) -> dict[str, Json]:
         return {"local": not negated}
     if kind == "ct" and left == {"key": "state"} and not negated:
         return {"state": _STATES[right]}
+    if kind == "socket" and left == {"key": "transparent"} and right == 1 and not negated:
+        return {"transparent": True}
+    if kind == "&" and _begins(left, right) and not negated:
+        return {"syn": True, "protocols": (Protocol.TCP,)}
     raise NotOursError(kind)
 
 
@@ -222,6 +228,12 @@ def _transport_facts(left: Mapping[str, str], right: Json, *, negated: bool) -> 
         return {"udp_length": right, **protocols}
     name = {"sport": "source_ports", "dport": "destination_ports"}[left["field"]]
     return {name: among_ports(_ports(right), negated=negated), **protocols}
+
+
+def _begins(left: Json, right: Json) -> bool:
+    flags, among_these = left
+    bits = {_FLAG_BITS.get(flag, flag) for flag in among_these}
+    return flags == _FLAGS and bits == set(_FLAG_BITS.values()) and _FLAG_BITS.get(right, right) == _FLAG_BITS["syn"]
 
 
 def _members(right: Json) -> list[Json]:

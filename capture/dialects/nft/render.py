@@ -50,6 +50,7 @@ PLACES: Final[dict[tuple[Hook, Stage], tuple[str, int]]] = {
     (Hook.PREROUTING, Stage.DIVERT): ("filter", -150),
     (Hook.PREROUTING, Stage.TRANSLATE): ("nat", -101),
 }
+_BEGINS: Final = "tcp flags & (fin | syn | rst | ack) == syn"
 ALIVE_SET: Final = f"add set {TABLE} {ALIVE} {{ typeof meta nfproto; flags dynamic,timeout; }}"
 IP: Final = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _ICMP: Final = {Family.IPV4: "icmp", Family.IPV6: "icmpv6"}
@@ -177,6 +178,10 @@ def _transport(match: Match) -> Iterator[str]:
         yield f"{header} dport {_chosen(match.destination_ports)}"
     if match.udp_length is not None:
         yield f"udp length {match.udp_length}"
+    if match.syn:
+        yield _BEGINS
+    if match.transparent:
+        yield "socket transparent 1"
 
 
 def _action(action: Action, family: Family | None) -> Iterator[str]:  # noqa: C901 - one case for each action

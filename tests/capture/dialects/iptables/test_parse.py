@@ -121,7 +121,7 @@ def test_no_entry_has_more_ports_than_it_can_hold() -> None:
 
 FOREIGN = {
     "a rule without a comment": "-A {nat} -j ACCEPT",
-    "a rule of other words": "-A {nat} -p tcp -m tcp --syn -m comment --comment nat-x -j RETURN",
+    "a rule of other words": "-A {nat} -p tcp -m tcp --tcp-flags SYN,ACK SYN -m comment --comment nat-x -j RETURN",
     "a rule with a limit": "-A {nat} -m limit --limit 1/sec -m comment --comment x -j RETURN",
     "a redirect with a flag": "-A {nat} -p tcp -m comment --comment x -j REDIRECT --to-ports 6 --random",
     "a redirect to two ports": "-A {nat} -p tcp -m comment --comment x -j REDIRECT --to-ports 6-7",
