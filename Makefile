@@ -6,6 +6,8 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
 DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
 TEST_PROGRAMS := $(DEMO_PROGRAMS) iptables:iptables dnsmasq:dnsmasq-base
 TEST_PEERS := unbound:unbound nsd:nsd
+BENCH_PEERS := $(TEST_PEERS) haproxy:haproxy socat:socat
+COREDNS_VERSION := v1.14.7
 
 help:    ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -20,6 +22,13 @@ test:    ## everything that this machine can prove, in minutes
 	@scripts/venv requirements-dev.lock
 	@scripts/peers $(TEST_PEERS)
 	@scripts/in-namespace python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+bench:   ## speed and size as ratios to real peers, in a quarter of an hour; BENCH_ARGS="--rows local relay"
+	@scripts/need $(TEST_PROGRAMS)
+	@scripts/venv requirements-dev.lock
+	@scripts/peers $(BENCH_PEERS)
+	@scripts/coredns $(COREDNS_VERSION)
+	@PYTHONPATH=tests scripts/in-namespace python -m bench.run $(BENCH_ARGS)
 
 check:   ## lint, types, import contracts
 	@scripts/venv requirements-dev.lock
