@@ -66,11 +66,28 @@ def capture(there: Namespace, *arguments: str, check: bool = True) -> subprocess
     return there.run(MESHDNS, "capture", *arguments, check=check)
 
 
-def delete_rules(there: Namespace, *ids: str) -> None:
-    """Remove the rules of these ids from our table by hand."""
+def delete_rules(there: Namespace, *ids: str, backend: str = "nft") -> None:
+    """Remove the rules of these ids from the kernel by hand, in every family."""
+    if backend != "nft":
+        _delete_iptables_rules(there, ids, backend.removeprefix("iptables-"))
+        return
     listing = json.loads(there.run("nft", "-j", "-a", "list", "table", "inet", "meshdns").stdout)["nftables"]
     rules = [item["rule"] for item in listing if "rule" in item]
     found = [rule for rule in rules if rule.get("comment") in ids]
     assert {rule["comment"] for rule in found} == set(ids)
     script = "".join(f"delete rule inet meshdns {rule['chain']} handle {rule['handle']}\n" for rule in found)
     there.run("nft", "-f", "-", stdin=script)
+
+
+def _delete_iptables_rules(there: Namespace, ids: tuple[str, ...], variant: str) -> None:
+    deleted = set()
+    for program in ("iptables", "ip6tables"):
+        table = ""
+        for line in there.run(f"{program}-{variant}-save").stdout.splitlines():
+            table = line[1:] if line.startswith("*") else table
+            found = [one for one in ids if f"--comment {one} " in f"{line} "]
+            if line.startswith("-A MESHDNS_") and found:
+                deleted.update(found)
+                script = f"*{table}\n-D {line.removeprefix('-A ')}\nCOMMIT\n"
+                there.run(f"{program}-{variant}-restore", "--noflush", "--wait", "5", stdin=script)
+    assert deleted == set(ids)

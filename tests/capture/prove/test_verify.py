@@ -13,6 +13,7 @@ from capturing import LISTED, ports, servers, spec
 from namespaces import Namespace
 from proving import MESHDNS, capture, delete_rules, pod, resolver
 
+from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.install import install, new_record
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.policy.plan import plan
@@ -95,12 +96,16 @@ def test_packets_tell_which_rule_is_gone(there: Namespace, rule: str) -> None:
     assert BROKEN[rule] in failed
 
 
-def test_each_rule_is_missed(there: Namespace) -> None:
+@pytest.mark.parametrize("backend", ["nft", "iptables-nft", "iptables-legacy"])
+def test_each_rule_is_missed(backend: str) -> None:
     """Whichever rule is removed by hand: verification names it and says what it was for."""
-    for rule in plan(TIMED).rules():
-        _install(there, TIMED)
-        delete_rules(there, rule.id)
-        assert _failed(_verify(there, rules_only=True)) == f"rule {rule.id}: it is missing: {rule.why}"
+    made = BACKENDS[backend]()
+    with pod() as there:
+        for rule in plan(TIMED).rules():
+            there.call(lambda: install(made, new_record(TIMED, made, "1", 1000)))
+            delete_rules(there, rule.id, backend=backend)
+            findings = there.call(lambda: list(verify(made, RECORDED, rules_only=True)))
+            assert _failed(findings) == f"rule {rule.id}: it is missing: {rule.why}"
 
 
 def test_a_beat_that_is_not_counted_is_named(there: Namespace) -> None:
