@@ -16,7 +16,9 @@ from capturing import SPEC, servers, spec
 from namespaces import Namespace, namespace
 from proving import MESHDNS, capture, delete_rules
 
-from meshdns.capture.apply.install import new_record
+from meshdns.capture.apply.backend import BACKENDS
+from meshdns.capture.apply.compare import Condition
+from meshdns.capture.apply.install import inspect, new_record
 from meshdns.capture.apply.watch import Watch
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.policy.spec import Server
@@ -115,6 +117,20 @@ def test_puts_back_what_a_firewall_reload_flushes_again_and_again(place: Place, 
             place.pod.run("nft", "-f", str(saved))
             assert _eventually(lambda: place.rules() == before)
             assert "table inet firewall" in place.pod.ruleset()
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_puts_back_rules_of_iptables(variant: str) -> None:
+    """What is flushed of iptables is put back too: seen by an event, or in legacy tables by looking every second."""
+    program, backend = f"iptables-{variant}", BACKENDS[f"iptables-{variant}"]()
+    with namespace() as pod:
+        capture(pod, "install", "--backend", backend.name, "--dns-servers", "10.96.0.10", "--family", "ipv4")
+        with pod.running(MESHDNS, "capture", "watch") as process:
+            assert process.stdout
+            assert f"backend {backend.name}".encode() in process.stdout.readline()
+            pod.run(program, "-w", "5", "-t", "nat", "-F")
+            assert b"putting them back" in process.stdout.readline()
+            assert _eventually(lambda: pod.call(lambda: inspect(backend)).condition is Condition.SAME)
 
 
 def test_follows_resolv_conf(place: Place) -> None:
