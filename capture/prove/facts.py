@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshdns.capture.policy.spec import Address, Network
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A socket that waits at a port, and whose it is."""
-
-    protocol: str
-    address: Address
-    port: int
-    uid: int
+from meshdns.capture.system.listeners import Listener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

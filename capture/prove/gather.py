@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,8 @@ from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
-from meshdns.capture.prove.facts import Facts, Listener
+from meshdns.capture.prove.facts import Facts
+from meshdns.capture.system.listeners import Listener, listeners
 from meshdns.capture.system.netlink import routes
 from meshdns.capture.system.runner import run
 from meshdns.capture.system.xtables import legacy_tables
@@ -30,7 +31,6 @@ CAPABILITIES: Final = {"SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13,
 """Bits of /proc/self/status, CapEff (linux/capability.h)."""
 IFF_UP: Final = 0x1
 SIOCGIFFLAGS: Final = 0x8913
-TCP_LISTEN: Final = "0A"
 MAX_FILE_BYTES: Final = 1024 * 1024
 SAVED: Final = (
     "/etc/nftables.conf",
@@ -52,7 +52,7 @@ def gather(spec: CaptureSpec) -> Facts:
     unseen: list[str] = []
     rules, nft_rules = _nft_chains(unseen)
     legacy, legacy_rules = _legacy_chains(unseen)
-    listeners = tuple(_listeners())
+    found = tuple(listeners())
     destinations = [server.network.network_address for server in spec.dns_servers if server.network.prefixlen]
     destinations += [pool[1] for pool in spec.pools]
     return Facts(
@@ -67,13 +67,13 @@ def gather(spec: CaptureSpec) -> Facts:
         hosts_line=_hosts_line(),
         interfaces=frozenset(name for _, name in socket.if_nameindex()),
         lo_up=_is_up("lo"),
-        listeners=listeners,
+        listeners=found,
         reachable={destination: route is not None for destination, route in routes(destinations).items()},
         pool_routes=tuple(_pool_routes(spec.pools)),
         forwarders={name: _nameservers(path) for name, path in FORWARDERS.items() if Path(path).exists()},
         caches=frozenset(name for name, path in CACHES.items() if Path(path).exists()),
         saved={path: text for path in SAVED if (text := _text(path))},
-        ssh_ports=_ssh_ports(listeners),
+        ssh_ports=_ssh_ports(found),
         unseen=tuple(unseen),
     )
 
@@ -158,22 +158,6 @@ def _is_up(interface: str) -> bool:
         except OSError:
             return False
     return bool(struct.unpack_from("H", answer, 16)[0] & IFF_UP)
-
-
-def _listeners() -> Iterator[Listener]:
-    for name in ("udp", "udp6", "tcp", "tcp6"):
-        for line in _text(f"/proc/thread-self/net/{name}").splitlines()[1:]:
-            words = line.split()
-            if len(words) < 8 or (name.startswith("tcp") and words[3] != TCP_LISTEN):  # noqa: PLR2004 - columns
-                continue
-            address, _, port = words[1].partition(":")
-            yield Listener(name[:3], _hex_address(address), int(port, 16), int(words[7]))
-
-
-def _hex_address(text: str) -> Address:
-    """Read an address as /proc prints it: words of 32 bits in the machine's own order."""
-    raw = b"".join(bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8))
-    return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)  # noqa: PLR2004 - bytes of an IPv4 address
 
 
 def _pool_routes(pools: Iterable[Network]) -> Iterator[tuple[Network, str]]:

@@ -15,6 +15,7 @@ from meshdns.capture.apply.choice import choose_working, installed, remove_elsew
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, measure, new_record
 from meshdns.capture.apply.install import install as apply_install
+from meshdns.capture.apply.virtual import check_virtual
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan as plan_rules
 from meshdns.capture.policy.ruleset import Protocol
@@ -86,6 +87,7 @@ def install(
             return
         if wait_ready:
             _wait_ready(spec, wait_ready)
+        check_virtual(spec)
         with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
             record = new_record(spec, choice.backend, VERSION, int(time.time()))

@@ -16,7 +16,8 @@ from proving import MESHDNS, capture, pod
 
 from meshdns.capture.policy.spec import ALL_PORTS, Family
 from meshdns.capture.prove.doctor import CHECKS, Level, examine
-from meshdns.capture.prove.facts import Facts, Listener
+from meshdns.capture.prove.facts import Facts
+from meshdns.capture.system.listeners import Listener
 
 SOUND = Facts(
     uid=0,

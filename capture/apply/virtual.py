@@ -1,0 +1,49 @@
+"""Whether somebody listens where the packets of a virtual interface will be sent, before they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.system.listeners import addresses_of, listeners
+
+
+def check_virtual(spec: CaptureSpec) -> None:
+    """Raise PreflightError where resolver or relay do not listen at the address of a virtual interface.
+
+    A redirect leads to the address of the interface by which a packet came in, never to loopback.
+    """
+    found = tuple(listeners()) if spec.virtual_interfaces else ()
+    for interface in spec.virtual_interfaces:
+        ours = [address for address in addresses_of(interface) if Family.of(address) in spec.families]
+        if not ours:
+            raise PreflightError(
+                f"cannot use --virtual-interface {interface}: it has no address that resolver and relay could listen at"
+            )
+        for family in spec.families:
+            at = [address for address in ours if Family.of(address) is family]
+            for protocol, port, who in _needed(spec, family) if at else ():
+                heard = any(
+                    one.hears(address) and (one.protocol, one.port) == (protocol, port)
+                    for one in found
+                    for address in at
+                )
+                if not heard:
+                    raise PreflightError(_nobody(interface, at[0], protocol, port, who))
+
+
+def _needed(spec: CaptureSpec, family: Family) -> Iterator[tuple[str, int, str]]:
+    if spec.dns and any(Family.of(server.network) is family for server in spec.dns_servers):
+        yield "udp", spec.dns_port, "resolver run --listen"
+        yield "tcp", spec.dns_port, "resolver run --listen"
+    if spec.outbound_ports or any(Family.of(cidr) is family for cidr in spec.outbound_cidrs):
+        yield "tcp", spec.outbound_port, "resolver run --relay-listen"
+
+
+def _nobody(interface: str, address: Address, protocol: str, port: int, who: str) -> str:
+    where = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"  # noqa: PLR2004 - IP version
+    return (
+        f"cannot use --virtual-interface {interface}: nobody listens at {where} over {protocol}: give"
+        f" `meshdns {who} {where}` besides its other addresses"
+    )
