@@ -236,7 +236,7 @@ def judge(check: Check, reply: Reply) -> Finding:
     """Return what the reply says of the check."""
     if reply.fault is Fault.NOT_PERMITTED:
         return Finding(check.step, Outcome.UNCHECKED, f"{reply.detail}: run as root, or with CAP_SETUID and CAP_SETGID")
-    if reply.fault is Fault.NO_ROUTE and check.verdict.fate is Fate.REDIRECT:
+    if reply.fault is Fault.NO_ROUTE and check.verdict.fate is not Fate.DIRECT:
         why = f"no route to {check.probe.destination} ({reply.detail}), and rules see only what has one"
         return Finding(check.step, Outcome.FAILED if check.must_leave else Outcome.UNCHECKED, why)
     wrong = _WRONG[check.kind](check, reply)

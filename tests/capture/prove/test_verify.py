@@ -134,6 +134,18 @@ def test_a_server_without_a_route_is_named(there: Namespace) -> None:
     assert "udp lookup at 10.99.0.1 as uid 65534: no route to 10.99.0.1" in _failed(_verify(there))
 
 
+def test_a_pool_without_a_route_is_left_unchecked(there: Namespace) -> None:
+    """What has no way to a pool proves nothing about it, and is no failure: leases are not answered everywhere."""
+    there.run("ip", "route", "add", "unreachable", "240.240.0.0/16")
+    _install(there, ONE_FAMILY)
+    unproven = {one.step: one.outcome for one in _verify(there) if one.outcome is not Outcome.PROVEN}
+    there.run("ip", "route", "delete", "unreachable", "240.240.0.0/16")
+    assert unproven == {
+        "relay at 240.240.255.255": Outcome.UNCHECKED,
+        "datagram to pool address 240.240.255.255": Outcome.UNCHECKED,
+    }
+
+
 def test_the_command_says_what_failed_and_exits_with_126(there: Namespace) -> None:
     """The command prints a line for each step, the first failure on stderr, and exits with 126; 0 when all is well."""
     listed = [f"--dns-servers={address}" for address in LISTED]
