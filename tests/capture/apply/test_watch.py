@@ -58,6 +58,8 @@ class Place:
             assert process.stdout
             assert b"watching" in process.stdout.readline()
             yield process
+            process.terminate()
+            process.wait(WITHIN_S)
 
 
 @pytest.fixture
@@ -131,6 +133,8 @@ def test_puts_back_rules_of_iptables(variant: str) -> None:
             pod.run(program, "-w", "5", "-t", "nat", "-F")
             assert b"putting them back" in process.stdout.readline()
             assert _eventually(lambda: pod.call(lambda: inspect(backend)).condition is Condition.SAME)
+            process.terminate()
+            process.wait(WITHIN_S)
 
 
 def test_follows_resolv_conf(place: Place) -> None:
