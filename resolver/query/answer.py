@@ -12,15 +12,23 @@ from meshdns.resolver.query import wire
 from meshdns.resolver.query.decision import Drop, Forward, Tally, read_tally, tally_key
 from meshdns.resolver.query.own import CNAME, Asked, own, probe
 from meshdns.resolver.query.wire import COMMON_HEADERS, COMMON_OPTS, UDP_PLAIN_BYTES, Query, read_opt
-from meshdns.resolver.table.live import A_BYTES, AAAA_BYTES, Answer, Name, Table, owned_by, rotated, section_counts
+from meshdns.resolver.table.live import Name, Table
 from meshdns.resolver.table.names import NAME_BYTES
+from meshdns.resolver.table.ready import (
+    A_BYTES,
+    A_KIND,
+    AAAA_BYTES,
+    AAAA_KIND,
+    Answer,
+    owned_by,
+    rotated,
+    section_counts,
+)
 from meshdns.resolver.table.records import OWNER, pointer, record
 
 __all__ = ["Drop", "Forward", "Tally", "decide", "read_tally"]
 
 _QUERY: Final = 0
-_A_IN: Final = b"\0\x01\0\x01"
-_AAAA_IN: Final = b"\0\x1c\0\x01"
 _HTTPS_IN: Final = b"\0\x41\0\x01"
 
 
@@ -39,10 +47,12 @@ def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> b
     if name is None:
         answer = _expanded(table, key, kind, past)
     else:
-        answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else _other(table, name, kind)
+        answer = name.a if kind == A_KIND else name.aaaa if kind == AAAA_KIND else _other(table, name, kind)
     head = COMMON_HEADERS.get(packet[2:12])
     if answer is not None and head is not None:
-        counts, counts_edns, records, starts, length = answer
+        if answer.without is not None and kind in table.closed:
+            answer = answer.without
+        counts, counts_edns, records, starts, length, _ = answer
         if starts is not None:
             start = next(starts)
             records = records[start : start + length]
@@ -75,10 +85,13 @@ def _expanded(table: Table, key: bytes, kind: bytes, past: int) -> Answer | None
         if key.endswith(suffix):
             name = table.names.get(key[: len(key) - len(suffix)] + b"\0")
             if name is not None and len(key) <= NAME_BYTES:
-                answer = name.a if kind == _A_IN else name.aaaa if kind == _AAAA_IN else _other(table, name, kind)
-                if answer is None or name.row.direct or not answer.length:
+                answer = name.a if kind == A_KIND else name.aaaa if kind == AAAA_KIND else _other(table, name, kind)
+                if answer is None or name.row.direct:
                     return answer
-                return _aliased(name, answer, A_BYTES if kind == _A_IN else AAAA_BYTES, past)
+                answer = table.current(answer, kind)
+                if not answer.length:
+                    return answer
+                return _aliased(name, answer, A_BYTES if kind == A_KIND else AAAA_BYTES, past)
     return None
 
 

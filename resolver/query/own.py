@@ -12,8 +12,9 @@ from meshdns.resolver.query import wire
 from meshdns.resolver.query.chase import Chase
 from meshdns.resolver.query.decision import Forward, Tally, tally_key
 from meshdns.resolver.query.wire import NXDOMAIN, Query, Sections
-from meshdns.resolver.table.live import A_BYTES, AAAA_BYTES, Answer, Match, Name, Table, owned_by, rotated
+from meshdns.resolver.table.live import Match, Name, Table
 from meshdns.resolver.table.names import label_starts, reversed_digits
+from meshdns.resolver.table.ready import A_BYTES, A_KIND, AAAA_BYTES, AAAA_KIND, Answer, owned_by, rotated
 from meshdns.resolver.table.records import OWNER, pointer, record
 
 A, CNAME, PTR, TXT, AAAA, SRV, SVCB, HTTPS, ANY = 1, 5, 12, 16, 28, 33, 64, 65, 255
@@ -115,19 +116,19 @@ def _exists(table: Table, digits: str | None) -> bool:
     return digits is not None and table.has_addresses_below(digits)
 
 
-def _chosen(qtype: int, name: Name) -> tuple[Answer, int] | None:
+def _chosen(qtype: int, asked: Asked, name: Name) -> tuple[Answer, int] | None:
     """Return the addresses for this type and the size of a record. ANY: one RRset the name has (RFC 8482)."""
-    a, aaaa = name.a, name.aaaa
-    if qtype in (A, ANY) and a is not None and a.length:
-        return a, A_BYTES
-    if qtype in (AAAA, ANY) and aaaa is not None and aaaa.length:
-        return aaaa, AAAA_BYTES
+    for address_type, answer, kind, size in ((A, name.a, A_KIND, A_BYTES), (AAAA, name.aaaa, AAAA_KIND, AAAA_BYTES)):
+        if qtype in (address_type, ANY) and answer is not None:
+            answered = asked.table.current(answer, kind)
+            if answered.length:
+                return answered, size
     return None
 
 
 def _addresses(asked: Asked, name: Name) -> bytes:
     """Addresses directly under the name asked."""
-    chosen = _chosen(asked.query.qtype, name)
+    chosen = _chosen(asked.query.qtype, asked, name)
     if chosen is None:
         return asked.negative()
     answer, size = chosen
@@ -146,7 +147,7 @@ def _behind_cname(asked: Asked, match: Match) -> bytes:
 
 def _after_chain(asked: Asked, name: Name, chain: bytes, links: int, target_bytes: int) -> bytes:
     """Finish CNAMEs with the addresses of their target, which is the name that the chain's bytes end with."""
-    chosen = _chosen(asked.query.qtype, name)
+    chosen = _chosen(asked.query.qtype, asked, name)
     if chosen is None:
         return asked.negative()
     answer, size = chosen
@@ -157,7 +158,7 @@ def _after_chain(asked: Asked, name: Name, chain: bytes, links: int, target_byte
 def _service(asked: Asked, match: Match) -> bytes | None:
     """`_port._proto.host`: the ports of that name, or nothing of that name."""
     query, name = asked.query, match.name
-    ports = name.srv.get(query.key[: match.service])
+    ports = dict(name.row.srv).get(query.key[: match.service])
     if ports is None:
         if name.row.forward_other_types:
             return None
@@ -169,7 +170,7 @@ def _service(asked: Asked, match: Match) -> bytes | None:
     records = b"".join([OWNER + record(SRV, name.row.ttl_s, head + target) for head in ports])
     owner = pointer(query.end + len(records) - len(target))
     extra, count = b"", 0
-    for chosen in (_chosen(A, name), _chosen(AAAA, name)):
+    for chosen in (_chosen(A, asked, name), _chosen(AAAA, asked, name)):
         if chosen is not None:
             answer, size = chosen
             extra += owned_by(owner, rotated(answer), size)

@@ -7,6 +7,8 @@ once. Which addresses a host has is decided in `candidates`, who gets a host in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from meshdns.resolver.source.entry import Address, Entry
@@ -90,7 +92,7 @@ def _row(settled: Settled, shorts: Iterable[Settled], scope: Scope) -> Row:
         lease_a=lease_a,
         lease_aaaa=lease_aaaa,
         cname=external or b"",
-        srv=() if external else _services(port for each in winners for port in each.part.ports),
+        srv=() if external else _services(tuple(dict.fromkeys(each.part.ports for each in winners))),
         pointers=() if wildcard else tuple(dict.fromkeys((*lease, *configured))),
         parts=tuple([each.part for each in winners]),
         beaten=tuple([Beaten(loser.part.source, rule) for each in (settled, *shorts) for loser, rule in each.beaten]),
@@ -123,10 +125,11 @@ def _records(found: Iterable[Address], version: int, ttl_s: int) -> bytes:
     return addresses([address for address in found if address.version == version][:ADDRESSES_MOST], ttl_s)
 
 
-def _services(ports: Iterable[PortRow]) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+@lru_cache(maxsize=1024)
+def _services(declared: tuple[tuple[PortRow, ...], ...]) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
     """Return `_port._proto` labels and SRV data for every port that has a name (RFC 2782)."""
     services: dict[bytes, dict[bytes, None]] = {}
-    for port in ports:
+    for port in chain.from_iterable(declared):
         name = port.name.lower()
         if name and name.isascii() and len(name) <= _LABEL_TEXT_MOST and "." not in name:
             label = b"_" + name.encode()

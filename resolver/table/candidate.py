@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -110,8 +111,9 @@ def source_of(kind: str, meta: Meta) -> Source:
     return Source(kind, meta.namespace, meta.name, meta.origin.file, meta.origin.line)
 
 
-def port_rows(ports: Iterable[Port]) -> tuple[PortRow, ...]:
-    """Return ports as rows keep them."""
+@lru_cache(maxsize=1024)
+def port_rows(ports: tuple[Port, ...]) -> tuple[PortRow, ...]:
+    """Return ports as rows keep them: the same object for the same ports, which thousands of entries share."""
     return tuple([PortRow(port.number, port.name, port.protocol, port.target_port) for port in ports])
 
 

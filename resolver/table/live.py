@@ -6,91 +6,32 @@ decided in `build`; what a question type gets is decided in `query.answer`. Noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from meshdns.resolver.table.names import label_starts, reversed_digits
+from meshdns.resolver.table.ready import A_BYTES, A_KIND, AAAA_BYTES, AAAA_KIND, Answer, answer_of, section_counts
 from meshdns.resolver.table.records import OWNER
 from meshdns.resolver.table.row import Common, Row
-
-A_BYTES: Final = 16  # one A record whose owner is a pointer: 2 + 10 + 4
-AAAA_BYTES: Final = 28
 
 _IPV4_BYTES: Final = 4
 _UNDERSCORE: Final = 0x5F
 
 
-class Answer(NamedTuple):
-    """A ready answer: section counts after QDCOUNT without and with OPT, and the records.
-
-    With several addresses `records` holds them twice, and the answer is the `length` bytes from the next of `starts`:
-    a rotation costs one slice, whatever the number of addresses.
-    """
-
-    counts: bytes
-    counts_edns: bytes
-    records: bytes
-    starts: Iterator[int] | None
-    length: int
-
-
-def answer_of(records: bytes, size: int) -> Answer:
-    """Return the answer of one address RRset whose records are `size` bytes each."""
-    count = len(records) // size
-    counts, counts_edns = section_counts(count, 0)
-    if count == 1:
-        return Answer(counts, counts_edns, records, None, size)
-    return Answer(counts, counts_edns, records * 2, cycle(range(0, len(records), size)), len(records))
-
-
-def rotated(answer: Answer) -> bytes:
-    """Return the records of an answer, several addresses in the order that is their turn."""
-    if answer.starts is None:
-        return answer.records
-    start = next(answer.starts)
-    return answer.records[start : start + answer.length]
-
-
-def owned_by(owner: bytes, records: bytes, size: int) -> bytes:
-    """Give address records another owner."""
-    return b"".join([owner + records[at + 2 : at + size] for at in range(0, len(records), size)])
-
-
-def section_counts(answers: int, authorities: int) -> tuple[bytes, bytes]:
-    """Return the counts of answer, authority and additional records without and with OPT, each pair kept once."""
-    sections = answers.to_bytes(2, "big") + authorities.to_bytes(2, "big")
-    return _shared(sections + b"\0\0"), _shared(sections + b"\0\1")
-
-
-_SHARED: Final[dict[bytes, bytes]] = {}
-
-
-def _shared(counts: bytes) -> bytes:
-    return _SHARED.setdefault(counts, counts)
-
-
 class Name:
-    """One host in the live table. `a` and `aaaa` are what is answered now, None where a CNAME stands instead."""
+    """One host in the live table. `a` and `aaaa` are None where a CNAME stands instead."""
 
-    __slots__ = ("a", "aaaa", "row", "srv")
+    __slots__ = ("a", "aaaa", "row")
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, nodata: Answer) -> None:
         self.row = row
-        self.srv = dict(row.srv) if row.srv else _NO_PORTS
-        self.a: Answer | None = None
-        self.aaaa: Answer | None = None
-
-    def set_answers(self, nodata: Answer, *, lease4: bool, lease6: bool) -> None:
-        """Put the answers in place; leased addresses count while their family is answered."""
-        row = self.row
-        a = row.a + row.lease_a if lease4 else row.a
-        aaaa = row.aaaa + row.lease_aaaa if lease6 else row.aaaa
-        self.a = answer_of(a, A_BYTES) if a else nodata
-        self.aaaa = answer_of(aaaa, AAAA_BYTES) if aaaa else nodata
+        self.a = None if row.cname else _answer(row.a, row.lease_a, A_BYTES, nodata)
+        self.aaaa = None if row.cname else _answer(row.aaaa, row.lease_aaaa, AAAA_BYTES, nodata)
 
 
-_NO_PORTS: Final[Mapping[bytes, tuple[bytes, ...]]] = {}
+def _answer(always: bytes, leased: bytes, size: int, nodata: Answer) -> Answer:
+    answer = answer_of(always, size) if always else nodata
+    return answer_of(always + leased, size, answer) if leased else answer
 
 
 class Match(NamedTuple):
@@ -112,17 +53,18 @@ class Table:
     `search`: the search suffixes, longest first, with their numbers of labels. `names` by key (aliases too),
     `wildcards` by their parent's key, `addresses` (packed) to the name that PTR and `explain` give, `rows`: all rows in
     order, those of forwarded hosts included. `nodata` is the answer of an existing name without such records.
-    `servfail`: nothing is loaded yet and the operator wants no forwarding before that.
+    `closed`: the types whose leases are not answered. `servfail`: nothing is loaded yet and the operator wants no
+    forwarding before that.
     """
 
     __slots__ = (
         "_guarded",
-        "_leased",
         "_prefixes",
         "_wildcard_depths",
         "_zone_depths",
         "_zones",
         "addresses",
+        "closed",
         "common",
         "names",
         "nodata",
@@ -136,11 +78,11 @@ class Table:
         self.common = common
         self.servfail = servfail
         self.nodata = Answer(*section_counts(0, 1), OWNER + common.soa, None, 0)
+        self.closed: frozenset[bytes] = frozenset()
         self.names: dict[bytes, Name] = {}
         self.wildcards: dict[bytes, Name] = {}
         self.addresses: dict[bytes, Name] = {}
         self.rows: list[Row] = []
-        self._leased: list[Name] = []
         self._prefixes: set[str] = set()
         self.search = tuple([(suffix, len(label_starts(suffix))) for suffix in common.search])
         self._guarded = frozenset(common.guarded)
@@ -150,8 +92,12 @@ class Table:
 
     def answer_leases(self, *, ipv4: bool, ipv6: bool) -> None:
         """From now on answer leased addresses of these families; entries with an annotation of their own stay."""
-        for name in self._leased:
-            name.set_answers(self.nodata, lease4=ipv4, lease6=ipv6)
+        families = ((A_KIND, ipv4), (AAAA_KIND, ipv6))
+        self.closed = frozenset([kind for kind, answered in families if not answered])
+
+    def current(self, answer: Answer, kind: bytes) -> Answer:
+        """Return the answer, or the one without leases while those of this type are not answered."""
+        return answer if answer.without is None or kind not in self.closed else answer.without
 
     def find(self, key: bytes, labels: tuple[int, ...], *, search: bool = True) -> Match | None:
         """Find a well-formed name, `labels` being the offsets of its labels: exact, then the longest wildcard.
@@ -195,7 +141,7 @@ class Table:
                 return None
             service = labels[2]
         name = self.names.get(key[service:stem] + b"\0")
-        if name is None or not (whole or any(port.endswith(key[:service]) for port in name.srv)):
+        if name is None or not (whole or any(port.endswith(key[:service]) for port, _ in name.row.srv)):
             return None
         return Match(name, stem, service)
 
@@ -241,29 +187,24 @@ class Assembler:
     def __init__(self, common: Common, *, ipv4: bool = True, ipv6: bool = True) -> None:
         """Start a table whose leases are answered in these families."""
         self._table = Table(common)
-        self._families = (ipv4, ipv6)
+        self._table.answer_leases(ipv4=ipv4, ipv6=ipv6)
         digits = [reversed_digits(zone, label_starts(zone)) for zone in common.zones]
         self._pools = tuple(prefix for prefix in digits if prefix is not None)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take these rows over, each once and in order."""
         table = self._table
-        ipv4, ipv6 = self._families
         for row in rows:
             table.rows.append(row)
             if row.unanswered:
                 continue
-            name = Name(row)
-            if not row.cname:
-                name.set_answers(table.nodata, lease4=ipv4, lease6=ipv6)
+            name = Name(row, table.nodata)
             if row.wildcard:
                 table.wildcards[row.key] = name
             else:
                 table.names[row.key] = name
                 for alias in row.aliases:
                     table.names[alias] = name
-            if row.lease_a or row.lease_aaaa:
-                table._leased.append(name)  # noqa: SLF001 - one class in two steps
             for packed in row.pointers:
                 self._point(packed, name)
 
@@ -272,9 +213,9 @@ class Assembler:
         digits = packed.hex()
         if not digits.startswith(self._pools):
             return
-        prefixes = self._table._prefixes  # noqa: SLF001 - as above
+        prefixes = self._table._prefixes  # noqa: SLF001 - one class in two steps
         step = 2 if len(packed) == _IPV4_BYTES else 1
-        for end in range(len(digits), 0, -step):
+        for end in range(len(digits) - step, 0, -step):
             if digits[:end] in prefixes:
                 break
             prefixes.add(digits[:end])
