@@ -69,7 +69,7 @@ def measured(server: Process, generate: Generate) -> Sample:
     spent = server.cpu_s() - before
     if not sample.answered:
         server.check()
-        raise NotMeasuredError(f"{server.popen.args!r} answered nothing: {server.said()}")
+        raise NotMeasuredError(f"{server.name} answered nothing: {server.said()}")
     return Sample(sample.answered, sample.lost, sample.seconds, spent, sample.latencies_s)
 
 
@@ -187,7 +187,7 @@ def first_answer(port: int, query: bytes, server: Process, within_s: float = 60.
             if not reply[3] & 15 and reply[6:8] != b"\0\0":
                 return
             time.sleep(0.001)
-    raise NotMeasuredError(f"{server.popen.args!r} gave no answer within {within_s:g} s: {server.said()}")
+    raise NotMeasuredError(f"{server.name} gave no answer within {within_s:g} s: {server.said()}")
 
 
 def _connected(port: int) -> socket.socket:

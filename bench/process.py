@@ -41,20 +41,25 @@ class Process:
         for line in Path(f"/proc/{self.popen.pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
-        raise NotMeasuredError(f"{self.popen.args!r} has ended: {self.said()}")
+        raise NotMeasuredError(f"{self.name} has ended: {self.said()}")
+
+    @property
+    def name(self) -> str:
+        """The program's name, without its path: what is written about a run says nothing of where it was."""
+        return Path(str(self.popen.args[0])).name  # type: ignore[index]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the program itself."""
         self.popen.send_signal(number)
 
     def said(self) -> str:
-        """Return the end of what it wrote."""
-        return self.log.read_text(encoding="utf-8", errors="replace")[-500:].strip()
+        """Return the last line that it wrote."""
+        return (self.log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
 
     def check(self) -> None:
         """Raise if it has ended."""
         if self.popen.poll() is not None:
-            raise NotMeasuredError(f"{Path(self.popen.args[0]).name} has ended: {self.said()}")  # type: ignore[index,arg-type]
+            raise NotMeasuredError(f"{self.name} has ended: {self.said()}")
 
     def _members(self) -> Iterator[int]:
         for entry in Path("/proc").iterdir():

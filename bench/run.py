@@ -35,7 +35,10 @@ from bench.rows import capture, forwarding, latency, local, relay, reload, size,
 ROUNDS_LEAST: Final = 5
 """Fewer rounds show that a row works, not what it measures."""
 
-SECONDS: Final = 1.0
+ROUNDS: Final = 9
+SECONDS: Final = 0.6
+"""Other programs come and go: many short rounds give a steadier median than a few long ones."""
+
 SEED: Final = 15053
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -101,7 +104,7 @@ def _write_results(sections: Sequence[Section], note: str) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measure speed and size as ratios.")
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], metavar="NAME", help="only these rows")
-    parser.add_argument("--rounds", type=int, default=ROUNDS_LEAST, help="rounds per row (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds per row (default %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="seconds per contender and round (default %(default)s)"
     )

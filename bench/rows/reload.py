@@ -8,13 +8,16 @@ from functools import partial
 from statistics import median
 
 from bench import admin, load, names
-from bench.finding import Finding, Verdict, printed, within
+from bench.finding import Finding, Verdict, not_measured, printed, within
 from bench.load import Sample
 from bench.peers import Job, Meshdns, Serving, write_manifests
 from bench.rounds import NAMES, Bench
 
 RATE = 10_000
 LIMIT_MS = 20.0
+QUIET_MS = 10.0
+"""Where queries wait longer than this with nothing to reload, others keep the processors, and nothing can be told."""
+
 UNDER_LOAD_S = 5.0
 """A reload of 10,000 entries ends within it."""
 
@@ -37,10 +40,18 @@ def measure(bench: Bench) -> Iterator[Finding]:
         samples = bench.take_turns(contenders)
     for what in ("quiet", "reloading"):
         yield printed(f"{what}: p99, p99.9 and longest wait", _tail(samples[what]), f"at {RATE:,} queries/s")
-    longest_ms = median(max(one.latencies_s) for one in samples["reloading"]) * 1e3
-    yield within("longest wait while reloading", longest_ms, LIMIT_MS, "ms")
+    yield _judged(*(median(max(one.latencies_s) for one in samples[what]) * 1e3 for what in ("quiet", "reloading")))
     lost = sum(one.lost for one in samples["reloading"])
     yield Finding("lost while reloading", "0", str(lost), Verdict.MISSED if lost else Verdict.MET)
+
+
+def _judged(quiet_ms: float, reloading_ms: float) -> Finding:
+    """Judge the longest wait, unless queries wait about as long without any reload."""
+    what = "longest wait while reloading"
+    if reloading_ms > LIMIT_MS and quiet_ms > QUIET_MS:
+        noisy = f"too noisy: {reloading_ms:.1f} ms, and {quiet_ms:.1f} ms without any reload"
+        return not_measured(what, noisy, f"≤ {LIMIT_MS:g} ms")
+    return within(what, reloading_ms, LIMIT_MS, "ms")
 
 
 def _reloading(server: Serving, peer: Meshdns, job: Job, note: str, generate: partial[Sample]) -> Sample:
