@@ -21,7 +21,7 @@ test:    ## everything that this machine can prove, in minutes
 	@scripts/need $(TEST_PROGRAMS)
 	@scripts/venv requirements-dev.lock
 	@scripts/peers $(TEST_PEERS)
-	@scripts/in-namespace python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	@scripts/in-namespace python -m pytest -n auto --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 bench:   ## speed and size as ratios to real peers, in a quarter of an hour; BENCH_ARGS="--rows local relay"
 	@scripts/need $(TEST_PROGRAMS)

@@ -17,7 +17,7 @@ STEPS = 8
 def machine() -> tuple[object, ...]:
     """Return what a demo could leave behind: links, mounts, files, processes in namespaces of their own."""
     mounts = Path("/proc/self/mountinfo").read_text()
-    return sorted(Path("/sys/class/net").iterdir()), mounts, sorted(Path("/run").iterdir()), strangers()
+    return sorted(Path("/sys/class/net").iterdir()), mounts, sorted(Path("/run").glob("*demo*")), strangers()
 
 
 def strangers() -> list[str]:
