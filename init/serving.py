@@ -49,6 +49,7 @@ def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
 
 def _table_settings(options: Mapping[str, Any]) -> TableSettings:
     return TableSettings(
+        version=VERSION,
         manifests=tuple(Path(path) for path in options["manifests"]),
         namespace=options["namespace"],
         cluster_domain=options["cluster_domain"],

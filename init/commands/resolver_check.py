@@ -10,6 +10,7 @@ import click
 from meshdns.init import defaults
 from meshdns.init.commands.resolver import FILE, SETTINGS, resolver, scope_options
 from meshdns.init.findings import FORMS
+from meshdns.init.version import VERSION
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.source.problem import Level
 from meshdns.resolver.table.pools import Pools
@@ -47,6 +48,7 @@ def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: A
 
 def _table_settings(paths: tuple[Path, ...], options: dict[str, Any]) -> TableSettings:
     return TableSettings(
+        version=VERSION,
         manifests=paths,
         namespace=options["namespace"],
         cluster_domain=options["cluster_domain"],

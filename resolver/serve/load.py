@@ -22,7 +22,10 @@ from typing import Any, Final
 
 from meshdns.resolver.serve import frames
 from meshdns.resolver.serve.frames import Changes, Request, Summary
+from meshdns.resolver.serve.kept_files import KeptFiles
+from meshdns.resolver.serve.kept_table import NAME, Places, keep_table, kept_table, made_from
 from meshdns.resolver.serve.settings import TableSettings
+from meshdns.resolver.serve.shelf import Shelf
 from meshdns.resolver.source.directory import Loaded, load
 from meshdns.resolver.table.allocate import Allocation, Tenure, allocate
 from meshdns.resolver.table.build import common, rows
@@ -59,15 +62,40 @@ def main() -> None:
     sys.stdout.buffer.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a load made of the manifests; `answers` tells whose answers are others next time."""
+
+    loaded: Loaded
+    allocation: Allocation
+    summary: Summary
+    rows: Sequence[Row]
+    answers: Mapping[str, int]
+
+
 def _answer(request: Request) -> Iterator[Any]:
     settings = request.settings
-    memo: _Memo = pickle.loads(zlib.decompress(request.memo)) if request.memo else _Memo()  # noqa: S301 - our own
-    loaded = load([str(path) for path in settings.manifests], settings.namespace, memo.loaded)
+    shelf = Shelf(settings.state)
+    files = KeptFiles(shelf, settings.version, settings.namespace)
+    # Without a memo the serving process began with what is on the shelf, or with nothing at all.
+    memo: _Memo = pickle.loads(zlib.decompress(request.memo)) if request.memo else _shelved(shelf, files, settings)  # noqa: S301 - our own
+    made = _make(request, memo, files)
+    yield made.summary
+    yield from _batches(made.rows)
+    yield zlib.compress(pickle.dumps(_Memo(made.loaded, made.allocation.tenures, made.answers)), 1)
+    if settings.state is not None:
+        files.write()
+        _shelve(shelf, files, request, made)
+
+
+def _make(request: Request, memo: _Memo, files: KeptFiles) -> _Made:
+    settings = request.settings
+    loaded = load([str(path) for path in settings.manifests], settings.namespace, memo.loaded, files)
     allocation, reports = _lease(settings, loaded, memo)
     scope = settings.scope(request.search, request.generation)
     found = list(rows(loaded.entries, allocation.leases, scope))
     answers = {f"{row.namespace}/{row.host}": _fingerprint(row) for row in found}
-    yield Summary(
+    summary = Summary(
         common=common(scope),
         problems=(*loaded.problems, *allocation.problems),
         reports=reports,
@@ -77,8 +105,35 @@ def _answer(request: Request) -> Iterator[Any]:
         free=allocation.free,
         resting=allocation.resting,
     )
-    yield from _batches(found)
-    yield zlib.compress(pickle.dumps(_Memo(loaded, allocation.tenures, answers)), 1)
+    return _Made(loaded, allocation, summary, found, answers)
+
+
+def _shelve(shelf: Shelf, files: KeptFiles, request: Request, made: _Made) -> None:
+    """Keep the table for the next start, if it follows from what is there to be read then; and nothing old beside it.
+
+    It does not where something is served that the files do not say any more, or where a host waits for a lease.
+    """
+    places: Places = tuple((file.root, file.path, file.digest) for file in made.loaded.files)
+    standing = (each.is_current for file in made.loaded.files for each in file.objects)
+    source = made_from(request.settings, request.search, places)
+    if source is not None and all(standing) and not made.loaded.missing and not made.allocation.problems:
+        keep_table(shelf, source, places, made.answers, made.summary, _batches(made.rows))
+    else:
+        kept = kept_table(shelf)
+        places += kept.places if kept else ()  # the last good versions of what is bad now
+    shelf.keep_only({NAME, *(files.name(path, digest) for _, path, digest in places)})
+
+
+def _shelved(shelf: Shelf, files: KeptFiles, settings: TableSettings) -> _Memo:
+    """Return what the last load left on the shelf."""
+    kept = kept_table(shelf)
+    if kept is None:
+        return _Memo()
+    try:
+        answers = kept.answers()
+    except ValueError:
+        answers = {}
+    return _Memo(Loaded(settings.namespace, tuple(files.files(kept.places)), (), (), 0, ()), None, answers)
 
 
 def _lease(settings: TableSettings, loaded: Loaded, memo: _Memo) -> tuple[Allocation, tuple[str, ...]]:

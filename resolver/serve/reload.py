@@ -13,14 +13,18 @@ import logging
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meshdns.resolver.serve import frames
 from meshdns.resolver.serve.frames import Request, Summary
+from meshdns.resolver.serve.kept_table import kept_table, made_from, places_now
 from meshdns.resolver.serve.settings import TableSettings
+from meshdns.resolver.serve.shelf import Shelf
+from meshdns.resolver.table.build import common
 from meshdns.resolver.table.live import Assembler, Table
+from meshdns.resolver.table.row import Row
 
 LOAD_S: Final = 120.0
 """A child that takes longer is ended. Ten thousand entries take about two seconds."""
@@ -35,10 +39,14 @@ logger = logging.getLogger("meshdns.resolver.load")
 
 @dataclass(slots=True)
 class LoadCounters:
-    """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its wall-clock time."""
+    """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its wall-clock time.
+
+    `resumed`: the first table was the one that the last run kept.
+    """
 
     loads: int = 0
     failures: int = 0
+    resumed: bool = False
     last_s: float = 0.0
     loaded_at: float = 0.0
     summary: Summary | None = field(default=None)
@@ -78,6 +86,11 @@ class Reloader:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._load_while_told())
 
+    async def settle(self) -> None:
+        """Wait until everything that was triggered is done."""
+        if self._task is not None:
+            await self._task
+
     async def stop(self) -> None:
         """End a child that is at work."""
         if self._task is not None:
@@ -96,6 +109,8 @@ class Reloader:
                 logger.warning("cannot load the manifests: %s: what was loaded before is served on", error or "no end")
 
     async def _load(self) -> None:
+        if self._generation == 0 and await self._resume():
+            return
         began = time.monotonic()
         request = Request(self._settings, self._search, self._generation + 1, self._memo)
         child = await asyncio.create_subprocess_exec(
@@ -105,21 +120,43 @@ class Reloader:
         )
         try:
             summary, table, memo = await self._converse(child, request)
+            self._memo = memo
+            self._take_over(summary, table, began)
             if await child.wait() != 0:
-                raise LoadError(f"the loading process left with exit code {child.returncode}")
+                logger.warning("cannot keep what was loaded for the next start: exit code %d", child.returncode)
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
-        self._generation, self._memo = request.generation, memo
+
+    async def _resume(self) -> bool:
+        """Begin with the table on the shelf if nothing has changed since it was made; return whether that is so."""
+        began = time.monotonic()
+        settings = self._settings
+        kept = kept_table(Shelf(settings.state)) if settings.state else None
+        places = places_now(settings) if kept else None
+        if kept is None or places is None or kept.made_from != made_from(settings, self._search, places):
+            return False
+        try:
+            summary = kept.summary(common(settings.scope(self._search, 1)))
+            table = await self._assemble(summary, _in_turns(kept.batches()))
+        except ValueError as error:
+            logger.warning("cannot use the table in %s: %s: the manifests are read", settings.state, error)
+            return False
+        logger.info("nothing has changed since the table in %s was built", settings.state)
+        self.counters.resumed = True
+        self._take_over(summary, table, began)
+        return True
+
+    def _take_over(self, summary: Summary, table: Table, began: float) -> None:
+        """Hand on a new table, and note and tell what came of loading it."""
+        self._generation = summary.common.generation
         self.counters.summary = summary
         self.counters.loads += 1
         self.counters.last_s = time.monotonic() - began
         self.counters.loaded_at = time.time()
         self._accept(table)
         self._tell(summary, len(table.rows))
-        # What was just built lives long; the collector need not look at it again.
-        gc.freeze()
 
     async def _converse(self, child: asyncio.subprocess.Process, request: Request) -> tuple[Summary, Table, bytes]:
         assert child.stdin is not None  # noqa: S101 - both are pipes
@@ -127,12 +164,24 @@ class Reloader:
         frames.write(child.stdin, request)
         child.stdin.close()
         summary = await _frame(child.stdout)
+        last: list[bytes] = []
+        table = await self._assemble(summary, _batches_and_memo(child.stdout, last))
+        return summary, table, last[0]
+
+    async def _assemble(self, summary: Summary, batches: AsyncIterator[Sequence[Row]]) -> Table:
+        """Build a table in as many turns of the loop as there are batches."""
         ipv4, ipv6 = self._families()
         assembler = Assembler(summary.common, ipv4=ipv4, ipv6=ipv6)
-        while not isinstance(frame := await _frame(child.stdout), bytes):
-            assembler.add(frame)
-            await asyncio.sleep(0)
-        return summary, assembler.finish(), frame
+        gc.disable()  # nothing of this is garbage, and looking through it takes longer than making it
+        try:
+            async for batch in batches:
+                assembler.add(batch)
+                await asyncio.sleep(0)
+            # What was just built lives long; the collector need not look at it again.
+            gc.freeze()
+        finally:
+            gc.enable()
+        return assembler.finish()
 
     def _tell(self, summary: Summary, hosts: int) -> None:
         """Log what a load came to: the problems that the last one did not have, and whose answers are others now."""
@@ -142,6 +191,18 @@ class Reloader:
                 logger.warning("%s", text)
         self._told = frozenset(problems)
         _tell_changes(summary, hosts)
+
+
+async def _in_turns(batches: Iterable[list[Row]]) -> AsyncIterator[list[Row]]:
+    for batch in batches:
+        yield batch
+
+
+async def _batches_and_memo(stream: asyncio.StreamReader, memo: list[bytes]) -> AsyncIterator[list[Row]]:
+    """Yield the batches of rows; the memo, which ends them, is put into `memo`."""
+    while not isinstance(frame := await _frame(stream), bytes):
+        yield frame
+    memo.append(frame)
 
 
 async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summary, rows, or the memo

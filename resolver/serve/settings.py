@@ -29,8 +29,9 @@ class LeaseFamilies(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
-    """What a table depends on besides the manifests. `search` None: resolv.conf's."""
+    """What a table depends on besides the manifests. `search` None: resolv.conf's. `version` is the program's."""
 
+    version: str
     manifests: tuple[Path, ...]
     namespace: str
     cluster_domain: str

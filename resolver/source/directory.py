@@ -7,17 +7,19 @@ Which files there are is `listing`'s to say, when to look again `watch`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from meshdns.resolver.source import rules
 from meshdns.resolver.source.conflicts import conflicts
 from meshdns.resolver.source.entry import Entry
 from meshdns.resolver.source.listing import Found, Missing, content, digest, is_directory, listed
+from meshdns.resolver.source.manifest import Break
 from meshdns.resolver.source.problem import Problem, Rule
-from meshdns.resolver.source.standing import LoadedFile, Past, past_of, read_file, served, unread_file
+from meshdns.resolver.source.read import Ignored, Outcome, read
+from meshdns.resolver.source.standing import LoadedFile, Past, past_of, served, standing_file, unread_file
 
 DATA_LINK: Final = "..data"
 """What kubelet renames when a ConfigMap changes; everything visible in the mount leads through it."""
@@ -39,15 +41,26 @@ class Loaded:
     missing: tuple[str, ...]
 
 
-def load(paths: Sequence[str], namespace: str, previous: Loaded | None = None) -> Loaded:
+class Kept(Protocol):
+    """What was read from files at some time, by what they held."""
+
+    def get(self, path: str, digest: bytes) -> Sequence[Outcome | Ignored | Break] | None:
+        """Return what came of the file when it had this content, if that is known."""
+
+    def put(self, path: str, digest: bytes, outcomes: Sequence[Outcome | Ignored | Break]) -> None:
+        """Note what came of it."""
+
+
+def load(paths: Sequence[str], namespace: str, previous: Loaded | None = None, kept: Kept | None = None) -> Loaded:
     """Read the manifests in `paths`, directories or files; `previous` is what the last load gave.
 
-    A file whose content is the same is not parsed again. Never raises for what it finds, or does not find, on disk.
+    A file whose content is the same, or is one of those in `kept`, is not parsed again. Never raises for what it finds,
+    or does not find, on disk.
     """
     before = previous.files if previous and previous.namespace == namespace else ()
     for _ in range(_TRIES):  # a ConfigMap that changes while it is read gives half of each version
         generations = _generations(paths)
-        loaded = _Loader(namespace, before).load(paths)
+        loaded = _Loader(namespace, before, kept).load(paths)
         if generations == _generations(paths):
             break
     return loaded
@@ -68,8 +81,9 @@ def _generations(paths: Sequence[str]) -> list[str]:
 class _Loader:
     """One pass over the paths, on top of the files of the pass before."""
 
-    def __init__(self, namespace: str, before: Sequence[LoadedFile]) -> None:
+    def __init__(self, namespace: str, before: Sequence[LoadedFile], kept: Kept | None) -> None:
         self._namespace = namespace
+        self._kept = kept
         self._before = before
         self._by_path = {file.path: file for file in before}
         self._past: Past = past_of(before)
@@ -106,7 +120,17 @@ class _Loader:
         now = digest(data)
         if before is not None and before.digest == now:
             return replace(before, root=found.root)
-        return read_file(data, replace(place, digest=now), before, self._past, self._namespace)
+        return standing_file(self._outcomes(data, found.path, now), replace(place, digest=now), before, self._past)
+
+    def _outcomes(self, data: bytes, path: str, now: bytes) -> Iterable[Outcome | Ignored | Break]:
+        """Return what comes of the file's content: from memory, or by parsing it."""
+        if self._kept is None:
+            return read(data, path, self._namespace)
+        known = self._kept.get(path, now)
+        if known is None:
+            known = list(read(data, path, self._namespace))
+            self._kept.put(path, now, known)
+        return known
 
 
 def _unlisted(missing: Missing) -> Problem:

@@ -1,4 +1,4 @@
-"""What stands of each file: its objects as they are now or as they last were good. Pure: bytes in, values out.
+"""What stands of each file: its objects as they are now or as they last were good. Pure: outcomes in, values out.
 
 A bad object, known by kind, namespace and name, keeps its last good version, whichever file that came from. A file that
 stops parsing keeps its objects from the broken one on: those that came after the last one which could still be read.
@@ -14,7 +14,7 @@ from meshdns.resolver.source import rules
 from meshdns.resolver.source.entry import Entry
 from meshdns.resolver.source.manifest import Break
 from meshdns.resolver.source.problem import Problem
-from meshdns.resolver.source.read import Identity, Ignored, read
+from meshdns.resolver.source.read import Identity, Ignored, Outcome
 
 Past = Mapping[Identity, Entry]
 """The last good version of every object."""
@@ -55,13 +55,15 @@ def past_of(files: Iterable[LoadedFile]) -> Past:
     return past
 
 
-def read_file(data: bytes, place: LoadedFile, before: LoadedFile | None, past: Past, namespace: str) -> LoadedFile:
-    """Return `place` with what stands of it now that its content is `data`; `before` is what stood of it last time."""
+def standing_file(
+    outcomes: Iterable[Outcome | Ignored | Break], place: LoadedFile, before: LoadedFile | None, past: Past
+) -> LoadedFile:
+    """Return `place` with what stands of it now that this was read; `before` is what stood of it last time."""
     objects: list[Standing] = []
     problems: list[Problem] = []
     seen: set[Identity] = set()
     ignored: Counter[str] = Counter()
-    for outcome in read(data, place.path, namespace):
+    for outcome in outcomes:
         if isinstance(outcome, Break):
             problems.append(outcome.problem)
             objects += _kept_from_break(before, seen)

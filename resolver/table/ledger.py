@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from meshdns.resolver.source import syntax
+from meshdns.resolver.source.listing import content
+from meshdns.resolver.source.listing import digest as digest_of
 from meshdns.resolver.table.allocate import Tenure
 from meshdns.resolver.table.pools import Pools
 
@@ -70,6 +72,16 @@ class Ledger:
                 tenures, (f"cannot use {left_out} of {len(rows)} leases in {path}: damaged, or of other pools",)
             )
         return Held(tenures)
+
+    def digest(self) -> bytes | None:
+        """Return what tells one content of the file from another; None where there is no file that can be read."""
+        if self._directory is None:
+            return None
+        try:
+            data = content(str(self._directory / FILE_NAME))
+        except OSError:
+            return None
+        return None if data is None else digest_of(data)
 
     def write(self, tenures: Iterable[Tenure], pools: Pools) -> str | None:
         """Put `tenures` in place of what the file held; return a warning when that begins to fail, and only then."""
