@@ -29,6 +29,7 @@ from meshdns.capture.policy.spec import (
 )
 from meshdns.capture.system.namespace import global_families
 from meshdns.init import defaults
+from meshdns.init.istio_options import istio_options
 from meshdns.init.options import Settings
 from meshdns.init.parameters import CIDR, GROUP, INTERFACE, PORT, PORT_RANGE, SECONDS, USER, Keyword, PortRange
 from meshdns.resolver.query.resolvconf import ResolvConf, parse
@@ -200,6 +201,7 @@ _PLACE: Final = (
     SETTINGS.file_option(),
 )
 
+istio_documents: Final = istio_options(SETTINGS)
 log_option: Final = SETTINGS.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", help="How it is logged, on stderr."
 )

@@ -67,7 +67,7 @@ class Settings:
             if variable in known and not value:
                 raise ConfigurationError(f"cannot read {variable}: it is empty: unset it to get the default")
             if variable.startswith(self.prefix) and variable not in known and not _is_from_kubelet(variable, value):
-                click.echo(f"meshdns: warning: nothing reads {variable}{_nearest(variable, known)}", err=True)
+                click.echo(f"meshdns: warning: nothing reads {variable}{nearest(variable, known)}", err=True)
 
     def _read_file(self, ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
         if path is None:
@@ -80,8 +80,9 @@ class Settings:
             raise click.BadParameter(str(error), ctx, param) from error
         for key, line in values.lines.items():
             if key not in self._names:
-                raise click.BadParameter(f"{path}:{line}: unknown key {key!r}{_nearest(key, self._names)}", ctx, param)
-        ctx.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+                raise click.BadParameter(f"{path}:{line}: unknown key {key!r}{nearest(key, self._names)}", ctx, param)
+        said = {key.replace("-", "_"): value for key, value in values.items()}
+        ctx.default_map = {**(ctx.default_map or {}), **said}  # before what Istio's own settings say
 
 
 def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
@@ -92,6 +93,7 @@ def _is_from_kubelet(variable: str, value: str) -> bool:
     return _KUBERNETES.fullmatch(f"{variable}={value}") is not None
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return what may have been meant, as the end of a sentence; nothing where no known name is near."""
     matches = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {matches[0]}?" if matches else ""

@@ -25,7 +25,16 @@ from meshdns.capture.system.namespace import addresses, entered, locked
 from meshdns.capture.system.notes import dismiss_watch
 from meshdns.init import capture_report as report
 from meshdns.init import defaults
-from meshdns.init.capture_options import SETTINGS, any_given, care_options, place_options, spec_options, to_spec
+from meshdns.init.capture_options import (
+    SETTINGS,
+    any_given,
+    care_options,
+    istio_documents,
+    place_options,
+    spec_options,
+    to_spec,
+)
+from meshdns.init.istio_options import found as found_of_istio
 from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 from meshdns.init.version import VERSION
@@ -59,6 +68,7 @@ def capture() -> None:
 @care_options
 @spec_options
 @place_options
+@istio_documents
 def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
     """Print what `install` would do. Changes nothing, reads no rules, needs no privilege."""
     with entered(netns):
@@ -70,6 +80,7 @@ def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
 @care_options
 @spec_options
 @place_options
+@istio_documents
 def install(
     *,
     netns: str | None,
@@ -98,6 +109,8 @@ def install(
     families = " and ".join(family.value for family in spec.families)
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
     click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
+    if not spec.dns:
+        click.echo(_no_dns())
     for name in replaced:
         click.echo(f"removed what was installed with {name}")
     if commit_timeout and changed:
@@ -241,7 +254,17 @@ def _print_plan(backend: str, spec: CaptureSpec, form: str) -> None:
         chosen, reason = BACKENDS[reader](), f"reads --format {form}"
     if form != "json":
         click.echo(f"# backend {chosen.name}: {reason}")  # a comment to nft and iptables-restore
+        if not spec.dns:
+            click.echo(f"# {_no_dns()}")
     report.print_plan(new_record(spec, chosen, VERSION, None), form)
+
+
+def _no_dns() -> str:
+    ctx = click.get_current_context()
+    read = found_of_istio(ctx)
+    said = read.settings.get("dns") if read else None
+    by_istio = said and not said.value and ctx.get_parameter_source("dns") is click.core.ParameterSource.DEFAULT_MAP
+    return f"no DNS rules: {said.source} is false" if said and by_istio else "no DNS rules: --no-dns"
 
 
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:

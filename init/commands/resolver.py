@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from meshdns.init import defaults, logs
+from meshdns.init.istio_options import istio_options
 from meshdns.init.options import Settings
 from meshdns.init.parameters import (
     HOST_NAME,
@@ -197,6 +198,7 @@ _RELAY = _options(
 
 @resolver.command()
 @SETTINGS.file_option()
+@istio_options(SETTINGS)
 @scope_options
 @_NAMES
 @_FORWARDING

@@ -305,6 +305,17 @@ def test_settings_from_the_environment_and_a_file(pod: Pod, monkeypatch: pytest.
     ]
 
 
+def test_istios_setting_keeps_dns_rules_out(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ISTIO_META_DNS_CAPTURE "false" nothing of port 53 is installed, and `install` says so."""
+    monkeypatch.setenv("ISTIO_META_DNS_CAPTURE", "false")
+    shown = pod.capture("install", "--family", "ipv4")
+    assert shown.code == 0
+    assert "no DNS rules: ISTIO_META_DNS_CAPTURE in the environment is false\n" in shown.out
+    assert "dport 53" not in pod.place.ruleset()
+    assert "redirect to :15001" in pod.place.ruleset()
+    assert pod.capture("status", "--check").code == 0
+
+
 SERVERS = {
     "listed": ("nameserver 10.0.0.1\nnameserver fd00::1\n", ["10.0.0.1", "fd00::1"]),
     "all count": ("".join(f"nameserver 10.0.0.{n}\n" for n in range(1, 6)), [f"10.0.0.{n}" for n in range(1, 6)]),
