@@ -7,6 +7,7 @@ tells where a packet went. `send` gives its fate in the words of the simulator.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import selectors
 import socket
@@ -23,6 +24,9 @@ from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate, Packet
 from meshdns.capture.policy.spec import CaptureSpec, Family, Ports, Server
+
+TRIED = tuple(name for name in BACKENDS if name != "libiptc" or importlib.util.find_spec("iptc"))
+"""The backends that can be tried here: python-iptables is installed for a command of its own."""
 
 PROXY = 1337
 APP = 1000

@@ -40,10 +40,17 @@ def _iptables(variant: Literal["legacy", "nft"]) -> Backend:
     return iptables_backend(variant)
 
 
+def _libiptc() -> Backend:
+    from meshdns.capture.dialects.libiptc.backend import LibiptcBackend  # noqa: PLC0415 - as above
+
+    return LibiptcBackend()
+
+
 BACKENDS: Final[Mapping[str, Callable[[], Backend]]] = {
     "nft": NftBackend,
     "iptables-nft": lambda: _iptables("nft"),
     "iptables-legacy": lambda: _iptables("legacy"),
+    "libiptc": _libiptc,
 }
 AUTO: Final = "auto"
 

@@ -172,8 +172,8 @@ def understand(family: Family, words: Sequence[str]) -> Understood | None:
     return understood if same else None
 
 
-_WITHOUT_VALUE: Final = frozenset({"--rcheck", "--set", "--rdest", "--transparent"})
-_WITH_TWO_VALUES: Final = frozenset({"--tcp-flags"})
+WITHOUT_VALUE: Final = frozenset({"--rcheck", "--set", "--rdest", "--transparent"})
+WITH_TWO_VALUES: Final = frozenset({"--tcp-flags"})
 _NETWORKS: Final = frozenset({"-s", "-d"})
 _MARKS: Final = frozenset({"--mark", "--set-xmark", "--tproxy-mark"})
 
@@ -192,8 +192,8 @@ class _Options:
             if word == "!":
                 negated = True
                 continue
-            value = "" if word in _WITHOUT_VALUE else next(remaining, "")
-            if word in _WITH_TWO_VALUES:
+            value = "" if word in WITHOUT_VALUE else next(remaining, "")
+            if word in WITH_TWO_VALUES:
                 value = f"{value} {next(remaining, '')}"
             if word != "-m":
                 self.found.append((word, value, negated))

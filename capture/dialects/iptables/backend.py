@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from meshdns.capture.dialects.iptables.change import Change
-from meshdns.capture.dialects.iptables.render import Line, Script, render
+from meshdns.capture.dialects.iptables.render import Script, render
 from meshdns.capture.dialects.iptables.save import Tables, read_tables
 from meshdns.capture.dialects.iptables.transaction import IptablesBackend, Refusal
-from meshdns.capture.errors import CaptureError, PreflightError
+from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import Family
 from meshdns.capture.system.runner import Outcome, run
-from meshdns.capture.system.scratch import in_scratch
 from meshdns.capture.system.xtables import legacy_tables, missing_capabilities
 
 Variant = Literal["legacy", "nft"]
@@ -83,9 +82,8 @@ class Programs:
         line = script.lines[numbers[-1] - 1] if numbers and numbers[-1] <= len(script.lines) else None
         if line is None:
             return Refusal(_cause(done))
-        rule_id = line.rule_id or self._culprit(family, script, line.table)
         where = f" ({line.text})" if line.rule_id else ""
-        return Refusal(f"the kernel or iptables says: {_cause(done)}{where}", rule_id, line.table)
+        return Refusal(f"the kernel or iptables says: {_cause(done)}{where}", line.rule_id, line.table)
 
     def _forbidden(self, done: Outcome) -> str | None:
         """Return what to say where a privilege is missing: legacy iptables needs one more."""
@@ -94,30 +92,6 @@ class Programs:
         if missing:
             return f"{' and '.join(missing)} is missing: run as root or grant it"
         return _cause(done) if any(text in done.errors for text in _FORBIDDEN) else None
-
-    def _culprit(self, family: Family, script: Script, table: str) -> str | None:
-        """Return the rule for which a table is refused as a whole: the last of the shortest text that is refused.
-
-        Tried in a scratch namespace; None where that cannot be made or does not refuse.
-        """
-        lines = [line for line in script.lines if line.table == table]
-        chains = tuple(line for line in lines if line.text.startswith(":"))
-        rules = [line for line in lines if line.rule_id]
-
-        def accepted(count: int) -> bool:
-            text = Script((lines[0], *chains, *rules[:count], Line("COMMIT", table)))
-            return in_scratch(lambda: self._restore(family, text)).exit_code == 0
-
-        try:
-            if not accepted(0) or accepted(len(rules)):
-                return None
-            low, high = 0, len(rules)
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if accepted(middle) else (low, middle)
-            return rules[high - 1].rule_id
-        except CaptureError:
-            return None
 
     def _too_old(self, family: Family) -> str | None:
         """Return what to say where iptables is too old: a likely cause of every complaint about text of ours."""

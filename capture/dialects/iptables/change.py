@@ -82,14 +82,13 @@ def installation(rules: RuleSet, about: Sequence[str], family: Family, held: Tab
     return changes
 
 
-def clearance(held: Tables, *, spare: int | None = None) -> list[Change]:
-    """Return what removes everything of ours from one family, but for the generation to spare."""
+def clearance(held: Tables, *, unlinked: bool = False) -> list[Change]:
+    """Return what removes everything of ours that is held in one family; `unlinked`: the jumps are gone already."""
     changes = []
     for table in TABLE_ORDER:
         saved = held.get(table, EMPTY)
-        old = tuple(chain for chain in our_chains(saved) if spare is None or generation_of(chain) != spare)
-        if old:
-            leading = tuple(found for found in jumps(saved) if found.target in old)
+        if old := our_chains(saved):
+            leading = () if unlinked else tuple(jumps(saved))
             changes.append(Change(table=table, old_jumps=leading, old_chains=old))
     return changes
 
@@ -108,6 +107,16 @@ def undoing(before: Tables, now: Tables) -> list[Change]:
         if change != Change(table=table):
             changes.append(change)
     return changes
+
+
+def first_rules(change: Change, count: int) -> Change:
+    """Return the part of a change that makes its chains and jumps with no more than `count` rules."""
+    chains = []
+    for chain in change.new_chains:
+        rules = chain.rules[:count]
+        count -= len(rules)
+        chains.append(NewChain(chain.name, rules))
+    return Change(table=change.table, new_chains=tuple(chains), new_jumps=change.new_jumps)
 
 
 def free_generation(held: Mapping[Family, Tables]) -> int:

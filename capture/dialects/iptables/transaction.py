@@ -7,10 +7,17 @@ and where one is refused it goes back to exactly what was there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from meshdns.capture.dialects.iptables.change import Change, clearance, free_generation, installation, undoing
+from meshdns.capture.dialects.iptables.change import (
+    Change,
+    clearance,
+    first_rules,
+    free_generation,
+    installation,
+    undoing,
+)
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS, Heartbeats
 from meshdns.capture.dialects.iptables.parse import parse, visible
 from meshdns.capture.dialects.iptables.place import MAX_COMMENT_LENGTH, holds_ours, jumps, our_rules
@@ -20,6 +27,7 @@ from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import ApplyError, CaptureError, PreflightError, RollbackError
 from meshdns.capture.policy.ruleset import Rule, RuleSet
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.system.scratch import NoScratchError, in_scratch
 from meshdns.capture.system.xtables import heartbeats, ticks
 
 
@@ -79,29 +87,56 @@ class IptablesBackend:
             if changes and (refusal := self._carry_out(family, changes)):
                 self._undo(before, refusal)
         # All is in force. What is left of the old chains, should one be refused here, is told by the next read.
-        self._clear(spare=generation)
+        self._clear(before, unlinked=True)
 
     def remove(self) -> None:
         """Remove everything of ours from all tables."""
-        refusal = self._clear(spare=None)
+        refusal = self._clear(self._tables())
         if refusal and refusal.preflight:
             raise PreflightError(f"cannot remove {refusal}")
         if refusal:
             raise ApplyError(f"cannot remove {refusal}")
 
-    def _clear(self, spare: int | None) -> Refusal | None:
+    def _clear(self, held: Mapping[Family, Tables], *, unlinked: bool = False) -> Refusal | None:
         refusals = (
             self._carry_out(family, changes)
-            for family, tables in self._tables().items()
-            if (changes := clearance(tables, spare=spare))
+            for family, tables in held.items()
+            if (changes := clearance(tables, unlinked=unlinked))
         )
         return next((refusal for refusal in refusals if refusal), None)
 
     def _carry_out(self, family: Family, changes: Sequence[Change]) -> Refusal | None:
         try:
-            return self._door.carry_out(family, changes)
+            refusal = self._door.carry_out(family, changes)
+            if refusal and refusal.table and not (refusal.rule_id or refusal.preflight):
+                change = next(change for change in changes if change.table == refusal.table)
+                return replace(refusal, rule_id=in_scratch(lambda: self._culprit(family, change)))
+        except NoScratchError:
+            pass
         except PreflightError as error:
             return Refusal(str(error), preflight=True)
+        return refusal
+
+    def _culprit(self, family: Family, change: Change) -> str | None:
+        """Return the rule for which a table is refused as a whole: the last of the fewest that are refused.
+
+        For a scratch namespace; None where the rules are not refused there, or it is not they that are refused.
+        """
+        rules = [rule for chain in change.new_chains for rule in chain.rules]
+        low, high = 0, len(rules)
+        if not self._is_refused(family, change, high) or self._is_refused(family, change, low):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._is_refused(family, change, middle) else (middle, high)
+        return rules[high - 1].rule_id
+
+    def _is_refused(self, family: Family, change: Change, count: int) -> bool:
+        """Return whether the first `count` of the change's rules are refused, in a table that is left empty."""
+        refusal = self._door.carry_out(family, [first_rules(change, count)])
+        if not refusal:
+            self._door.carry_out(family, clearance(self._door.tables(family)))
+        return refusal is not None
 
     def _tables(self) -> dict[Family, Tables]:
         return {family: self._door.tables(family) for family in Family}
