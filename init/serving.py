@@ -43,7 +43,7 @@ def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
         heartbeat_interval_s=defaults.HEARTBEAT_INTERVAL_S if options["heartbeat"] else None,
         heartbeat_timeout_s=options["heartbeat_timeout"],
         proxy_uid=options["proxy_uid"],
-        query_log=options["query_log"],
+        query_log=line_writer(options["query_log"]),
     )
 
 

@@ -143,7 +143,7 @@ def dump(form: str, admin: SocketAddress) -> None:
         click.echo(json.dumps(rows, indent=2))
     elif form == "hosts":
         for row in rows:
-            names = [row["host"], *(alias.rstrip(".") for alias in row["aliases"])]
+            names = [row["host"], *row["aliases"]]
             for address in row["addresses"] if not row["host"].startswith("*") else ():
                 click.echo(f"{address}\t{' '.join(names)}")
     elif form == "zone":
@@ -168,11 +168,11 @@ def _answer(row: dict[str, Any]) -> str:
 def _zone_lines(rows: Iterable[dict[str, Any]]) -> Iterable[str]:
     for row in rows:
         if row["external_name"]:
-            yield f"{row['host']}.\t{row['ttl']}\tIN\tCNAME\t{row['external_name']}"
+            yield f"{row['host']}.\t{row['ttl']}\tIN\tCNAME\t{row['external_name']}."
         for address in row["addresses"]:
             kind = "AAAA" if ":" in address else "A"
-            for name in (f"{row['host']}.", *row["aliases"]):
-                yield f"{name}\t{row['ttl']}\tIN\t{kind}\t{address}"
+            for name in (row["host"], *row["aliases"]):
+                yield f"{name}.\t{row['ttl']}\tIN\t{kind}\t{address}"
 
 
 @resolver.command()

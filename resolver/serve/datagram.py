@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from meshdns.resolver.query.answer import Drop, Forward, Tally, decide
 from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
 from meshdns.resolver.serve.loop import AnsweringLoop
+from meshdns.resolver.serve.querylog import Observation, Observe
 from meshdns.resolver.table.live import Table
 
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
@@ -35,17 +36,6 @@ _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 Client = tuple[Any, ...]
 Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
 Kept = Callable[[Forward], bytes | None]
-
-
-class Observation(NamedTuple):
-    """One reply, for a query log. `decided_ns` is the time until the decision, `total_ns` until the reply was sent."""
-
-    client: Client
-    packet: bytes
-    reply: bytes
-    forwarded: bool
-    decided_ns: int
-    total_ns: int
 
 
 class _Spent(NamedTuple):
@@ -79,7 +69,7 @@ class DatagramListener:
         sock: socket.socket,
         table: Table,
         submit: Submit,
-        observe: Callable[[Observation], None] | None = None,
+        observe: Observe | None = None,
         *,
         kept: Kept = lambda _: None,
         batched: bool | None = None,
@@ -204,24 +194,24 @@ class DatagramListener:
         spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
         if isinstance(decision, bytes):
             self._send(decision, client)
-            self._tell(client, packet, decision, spent, forwarded=False)
+            self._tell(client, packet, decision, spent)
         elif isinstance(decision, Forward):
             self.counters.forwarded += 1
 
             def respond(reply: bytes) -> None:
                 whole = decision.complete(packet, reply)
                 self._send(whole, client)
-                self._tell(client, packet, whole, spent, forwarded=True)
+                self._tell(client, packet, whole, spent)
 
             self._submit(decision.packet, decision, client, decision.limit, respond)
         else:
             self._other(packet, decision, client)
         return False
 
-    def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent, *, forwarded: bool) -> None:
+    def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent) -> None:
         if self._observe is not None:
             total_ns = time.perf_counter_ns() - spent.begun_ns
-            self._observe(Observation(client, packet, reply, forwarded, spent.decided_ns, total_ns))
+            self._observe(Observation("udp", client, packet, reply, spent.decided_ns, total_ns))
 
     def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> bool:
         counters = self.counters

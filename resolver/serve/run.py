@@ -11,11 +11,13 @@ import os
 import resource
 import signal
 from collections.abc import Iterable, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, Protocol
 
 from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.query.servers import Upstream
 from meshdns.resolver.serve.admin import AdminServer
 from meshdns.resolver.serve.datagram import DatagramListener
@@ -25,6 +27,7 @@ from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_de
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
 from meshdns.resolver.serve.pages import handlers
+from meshdns.resolver.serve.querylog import QueryLog
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.resolvfile import ResolvConfFile
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies, ServeSettings
@@ -181,14 +184,16 @@ class Resolver:
             forward.stale_for_s,
             [(listener.at.address, listener.at.port) for listener in self.listeners],
         )
-        self.forwarder.observe(self.durations.observe)
+        log = QueryLog(settings.query_log) if settings.query_log else None
+        observe = log.replied if log else None
+        self.forwarder.observe(self.durations.observe if log is None else partial(self._outcome, log))
         self._ask_upstreams()
+        submit, kept = self.forwarder.submit, self.forwarder.kept
         self.datagrams = tuple(
-            DatagramListener(listener.udp, self.table, self.forwarder.submit, kept=self.forwarder.kept)
-            for listener in self.listeners
+            DatagramListener(listener.udp, self.table, submit, observe, kept=kept) for listener in self.listeners
         )
         self.streams = tuple(
-            StreamListener(listener.tcp, lambda: self.table, self.forwarder.submit) for listener in self.listeners
+            StreamListener(listener.tcp, lambda: self.table, submit, observe) for listener in self.listeners
         )
         for companion in self.companions:
             companion.start(self.forwarder)
@@ -197,6 +202,10 @@ class Resolver:
             datagram.start(loop)
             stream.start(loop)
         self._begin_to_beat()
+
+    def _outcome(self, log: QueryLog, outcome: Outcome) -> None:
+        self.durations.observe(outcome)
+        log.forwarded(outcome)
 
     def _begin_to_beat(self) -> None:
         interval_s = self.settings.heartbeat_interval_s

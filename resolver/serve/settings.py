@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -74,7 +75,7 @@ class ForwardSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """All of it. `admin` None: no admin port. `heartbeat_interval_s` None: no heartbeat."""
+    """All of it. Without `admin` no admin port, without `heartbeat_interval_s` no heartbeat; `query_log` takes lines."""
 
     version: str
     listen: tuple[SocketAddress, ...]
@@ -86,4 +87,4 @@ class ServeSettings:
     heartbeat_interval_s: float | None
     heartbeat_timeout_s: float
     proxy_uid: int
-    query_log: str | None
+    query_log: Callable[[str], None] | None

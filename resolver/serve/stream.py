@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any, Final, cast
 
 from meshdns.resolver.query.answer import Drop, Forward, Tally, decide
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
+from meshdns.resolver.serve.querylog import Observation, Observe
 from meshdns.resolver.table.live import Table
 
 CONNECTIONS_MAX: Final = 128
@@ -60,12 +62,18 @@ class StreamCounters:
 class StreamListener:
     """Answers on one listening TCP socket, which stays its owner's to close."""
 
-    def __init__(self, sock: socket.socket, table: Callable[[], Table], submit: Submit) -> None:
-        """Take over a listening socket. `table` gives the current table; `submit` takes what is not ours."""
+    def __init__(
+        self, sock: socket.socket, table: Callable[[], Table], submit: Submit, observe: Observe | None = None
+    ) -> None:
+        """Take over a listening socket. `table` gives the current table; `submit` takes what is not ours.
+
+        `observe`, if given, is told of each reply.
+        """
         sock.setblocking(False)
         self.counters = StreamCounters()
         self.table = table
         self.submit = submit
+        self.observe = observe
         self.connections: set[Connection] = set()
         self._sock = sock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -222,27 +230,45 @@ class Connection(asyncio.Protocol):
         listener = self._listener
         counters = listener.counters
         counters.queries += 1
+        begun_ns = time.perf_counter_ns()
         decision = decide(packet, listener.table(), counters.tally, stream=True)
+        told = self._teller(packet, begun_ns) if listener.observe is not None else None
         if isinstance(decision, bytes):
             self._write(decision)
+            if told is not None:
+                told(decision)
         elif isinstance(decision, Forward):
             counters.forwarded += 1
             self.under_way += 1
-            respond = self._answered if decision.chase is None else partial(self._answered_part, packet, decision)
+            respond = partial(self._answered, packet, decision, told)
             listener.submit(decision.packet, decision, self._client, STREAM_MOST_BYTES, respond)
         elif decision is Drop.SHORT:
             counters.short += 1
         else:
             counters.responses += 1
 
-    def _answered_part(self, packet: bytes, forward: Forward, reply: bytes) -> None:
-        self._answered(forward.complete(packet, reply))
+    def _teller(self, packet: bytes, begun_ns: int) -> Callable[[bytes], None]:
+        """Return what tells the listener's observer of the reply to a packet that has just been decided on."""
+        decided_ns = time.perf_counter_ns() - begun_ns
+        observe, client = self._listener.observe, self._client
 
-    def _answered(self, reply: bytes) -> None:
+        def told(reply: bytes) -> None:
+            if observe is not None:
+                total_ns = time.perf_counter_ns() - begun_ns
+                observe(Observation("tcp", client, packet, reply, decided_ns, total_ns))
+
+        return told
+
+    def _answered(
+        self, packet: bytes, forward: Forward, told: Callable[[bytes], None] | None, upstream_reply: bytes
+    ) -> None:
         self.under_way -= 1
         if self._transport is None:
             return
+        reply = forward.complete(packet, upstream_reply)
         self._write(reply)
+        if told is not None:
+            told(reply)
         if not self._unread:
             self._progress()
 

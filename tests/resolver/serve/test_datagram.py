@@ -17,8 +17,9 @@ from tables import WORLD, answer, entry, table_of
 
 from meshdns.resolver.query.answer import Forward, read_tally
 from meshdns.resolver.serve.batch import SLOTS, Batch, is_available
-from meshdns.resolver.serve.datagram import RECEIVE_BUFFER_BYTES, DatagramListener, Observation
+from meshdns.resolver.serve.datagram import RECEIVE_BUFFER_BYTES, DatagramListener
 from meshdns.resolver.serve.loop import AnsweringLoop
+from meshdns.resolver.serve.querylog import Observation
 from meshdns.resolver.table.build import Table
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, AnsweringLoop], ids=["asyncio", "answering"])
@@ -320,7 +321,7 @@ def test_observed(loop: Loop) -> None:
                 await asyncio.sleep(0.01)
             assert [told.packet for told in seen] == sent
             assert [told.reply for told in seen] == got
-            assert [told.forwarded for told in seen] == [False, True]
+            assert [told.transport for told in seen] == ["udp", "udp"]
             assert {told.client for told in seen} == {client.getsockname()}
             assert all(0 < told.decided_ns <= told.total_ns for told in seen)
             assert (listener.counters.heartbeats, listener.counters.forwarded) == (1, 1)

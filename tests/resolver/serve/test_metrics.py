@@ -15,7 +15,7 @@ NAME = re.compile(r"meshdns_[a-z][a-z_]*")
 
 def test_the_text_says_what_was_given() -> None:
     """Counters, gauges, labels and histograms come back from Prometheus's own parser as they were given."""
-    given = [
+    given: list[Metric | Histogram] = [
         number("meshdns_one", "gauge", "One.", 1.5),
         Metric("meshdns_two", "counter", "Two.", ("kind",), [(('a"\n\\',), 2)]),
         Histogram("meshdns_three_seconds", "Three.", "source", (0.1, 1.0), {"cache": ([1, 2, 3], 7.5)}),

@@ -1,0 +1,110 @@
+"""What `meshdns resolver` says of a running resolver, in every form it is asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import dns.zone
+import pytest
+from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, free_port, running
+
+SERVICES = """\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIPs: [10.96.0.80], ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: out}
+spec: {type: ExternalName, externalName: www.example}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: nowhere}
+spec: {hosts: [nowhere.internal], ports: [{number: 80, name: http, protocol: HTTP}], resolution: NONE}
+"""
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Run a resolver over every kind of row that a table can have."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "entries").mkdir()
+    (home / "entries" / "a.yaml").write_text(ADDRESS_AND_AUTO + SERVICES)
+    with running(home / "entries", home, "--lease-families", "both") as made:
+        yield made
+
+
+def said(one: Running, *arguments: str, code: int = 0) -> str:
+    """Run a command against the resolver and return what it printed."""
+    command = [*MESHDNS, "resolver", *arguments, "--admin", f"127.0.0.1:{one.admin}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_query_shows_the_reply(one: Running) -> None:
+    """The answer is the one that any client gets; another RCODE than NOERROR is exit code 1."""
+    assert "auto.internal.          30      IN      A       240.240.0.1" in said(one, "query", "auto.internal")
+    assert "2001:2::1" in said(one, "query", "AUTO.internal.", "aaaa")
+    assert "status: SERVFAIL" in said(one, "query", "www.example", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("auto.internal",), ["auto.internal: ours", "a.yaml:9, resolution STATIC", "lease: 240.240.0.1, 2001:2::1"]),
+        (("web",), ["web: ours", "host: web.default.svc.cluster.local", "addresses: 10.96.0.80"]),
+        (("nowhere.internal",), ["nowhere.internal: not ours: "]),
+        (("auto.interna",), ["not ours: no entry has this host", "nearest: auto.internal", "asked now: SERVFAIL"]),
+        (("240.240.0.1:80",), ["240.240.0.1: ours", "host: auto.internal"]),
+        (("2001:2::1",), ["2001:2::1: ours", "host: auto.internal"]),
+        (("192.0.2.1",), ["192.0.2.1: not ours: no host has this address"]),
+        (("4.0.240.240.in-addr.arpa", "PTR"), ["ours: it lies in the reverse zone of a pool"]),
+        (("a..b",), ["not ours: it is not a well-formed name"]),
+    ],
+)
+def test_explain_says_why(one: Running, arguments: tuple[str, ...], shown: list[str]) -> None:
+    """The first line is the verdict, the lines below say what it rests on."""
+    text = said(one, "explain", *arguments)
+    for part in shown:
+        assert part in text
+
+
+def test_explain_is_json_for_programs(one: Running) -> None:
+    """With --json the same is one JSON object."""
+    assert json.loads(said(one, "explain", "auto.internal", "--json"))["lease"] == ["240.240.0.1", "2001:2::1"]
+
+
+def test_dump_has_every_host_in_every_form(one: Running) -> None:
+    """Table and JSON have the forwarded hosts too; the zone is one that dnspython reads; hosts is a hosts file."""
+    assert "nowhere.internal" in said(one, "dump")
+    hosts = {row["host"] for row in json.loads(said(one, "dump", "-o", "json"))}
+    assert {"address.internal", "auto.internal", "web.default.svc.cluster.local", "nowhere.internal"} <= hosts
+    zone = dns.zone.from_text(said(one, "dump", "-o", "zone"), origin=".", check_origin=False)
+    assert str(zone.find_rdataset("web.default.svc.cluster.local", "A")[0]) == "10.96.0.80"
+    assert str(zone.find_rdataset("out.default.svc.cluster.local", "CNAME")[0]) == "www.example"
+    lines = [line.split() for line in said(one, "dump", "-o", "hosts").splitlines()]
+    assert ["240.240.0.1", "auto.internal"] in lines
+    assert next(line for line in lines if line[0] == "10.96.0.80")[1] == "web.default.svc.cluster.local"
+
+
+def test_vips_lists_leases_and_names_holders(one: Running) -> None:
+    """Every lease with its host; an address that is not leased is said to be so, and that is an answer."""
+    assert "240.240.0.1  2001:2::1  auto.internal" in said(one, "vips")
+    assert said(one, "vips", "2001:2::1") == "auto.internal\n"
+    assert said(one, "vips", "240.240.0.9") == "240.240.0.9 is not leased\n"
+    said(one, "vips", "auto.internal", code=2)
+
+
+def test_nobody_to_ask_is_exit_3(one: Running) -> None:
+    """Where no resolver runs, every asking command says so in one line."""
+    for arguments in (("query", "a"), ("explain", "a"), ("dump",), ("vips",)):
+        command = [*MESHDNS, "resolver", *arguments, "--admin", f"127.0.0.1:{free_port()}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        assert "is `meshdns resolver run` running" in done.stderr
