@@ -75,7 +75,7 @@ class ForwardSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """All of it. Without `admin` no admin port, without `heartbeat_interval_s` no heartbeat; `query_log` takes lines."""
+    """All of it. No `admin`: no admin port. No `heartbeat_interval_s`: no heartbeat. `query_log` takes a line."""
 
     version: str
     listen: tuple[SocketAddress, ...]
