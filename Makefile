@@ -1,6 +1,6 @@
 # Every target does its own set-up: a virtual environment under .venv, Debian packages that are missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench dev golden clean
+.PHONY: help demo test test-libiptc check bench dev golden clean
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
 DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
@@ -10,7 +10,7 @@ BENCH_PEERS := $(TEST_PEERS) haproxy:haproxy socat:socat
 COREDNS_VERSION := v1.14.7
 
 help:    ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 demo:    ## names before capture, after it, and with the resolver killed, in throw-away namespaces
 	@scripts/need $(DEMO_PROGRAMS)
@@ -22,6 +22,12 @@ test:    ## everything that this machine can prove, in minutes
 	@scripts/venv requirements-dev.lock
 	@scripts/peers $(TEST_PEERS)
 	@scripts/in-namespace python -m pytest -n auto --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
+
+test-libiptc: ## the backend through python-iptables, which this builds from source
+	@scripts/need $(TEST_PROGRAMS) g++:g++
+	@scripts/venv requirements-dev.lock
+	@[ -d .libiptc/iptc ] || pip install -q --no-deps --no-build-isolation --require-hashes --target .libiptc -r requirements-libiptc.lock
+	@PYTHONPATH=$(CURDIR)/.libiptc scripts/in-namespace python -m pytest -n auto --timeout 120 -k libiptc $(PYTEST_ARGS)
 
 bench:   ## speed and size as ratios to real peers, in a quarter of an hour; BENCH_ARGS="--rows local relay"
 	@scripts/need $(TEST_PROGRAMS)
@@ -47,5 +53,5 @@ dev: ## the virtual environment and the programs that the other targets use, and
 	@scripts/peers $(TEST_PEERS)
 
 clean:   ## remove what the other targets made inside the tree
-	rm -rf .venv .peers build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .peers .libiptc build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
