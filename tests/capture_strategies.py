@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from meshdns.capture.errors import SpecError
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Packet
-from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, OnResolverDown, PoolRest, Ports, Server
+from meshdns.capture.policy.spec import (
+    ALL_PORTS,
+    CaptureSpec,
+    Family,
+    InboundMode,
+    OnResolverDown,
+    PoolRest,
+    Ports,
+    Server,
+)
 
 INTERFACES = ("lo", "eth0", "eth1", "veth-a.7", "wg_0")
 IDS = st.sampled_from((0, 5, 1000, 1337, 1338, 2**32 - 2))
@@ -74,6 +83,8 @@ SPECS: st.SearchStrategy[CaptureSpec] = (
             "exclude_uids": _some(IDS, 2),
             "inbound_ports": _some(PORTS, 3),
             "exclude_inbound_ports": _some(PORTS, 2),
+            "inbound_mode": st.sampled_from(InboundMode),
+            "tproxy_mark": st.sampled_from((1337, 7)),
             "exclude_interfaces": _some(st.sampled_from(INTERFACES), 2),
             "virtual_interfaces": _some(st.sampled_from(INTERFACES), 2),
             "drop_invalid": st.booleans(),

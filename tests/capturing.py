@@ -12,7 +12,7 @@ import itertools
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -207,20 +207,27 @@ def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
             inside = [(address, port, "direct") for address in (*POD, *STUB) for port in (53, 80, 22, 8080, 15008)]
             if resolver:
                 inside += [(address, port, f"redirect {port}") for address in CAPTURED_AT for port in (15053, 15001)]
-                inside += [(address, 15006, "redirect 15006") for address in INBOUND_AT]
+                udp = [(address, 15006, "redirect 15006") for address in CAPTURED_AT]
+                stack.enter_context(_serving(pod, udp, [socket.SOCK_DGRAM]))
+                tcp = [(address, 15006, "redirect 15006") for address in INBOUND_AT]
+                stack.enter_context(_serving(pod, tcp, [socket.SOCK_STREAM]))
             stack.enter_context(_serving(pod, inside))
             yield World(pod, outside, backend)
 
 
 @contextlib.contextmanager
-def _serving(place: Namespace, listeners: list[tuple[str, int, str]]) -> Iterator[None]:
-    """Answer on each (address, port), UDP and TCP, with a name."""
+def _serving(
+    place: Namespace,
+    listeners: list[tuple[str, int, str]],
+    kinds: Sequence[int] = (socket.SOCK_DGRAM, socket.SOCK_STREAM),
+) -> Iterator[None]:
+    """Answer on each (address, port) with a name."""
     selector = selectors.DefaultSelector()
     stop, stopped = socket.socketpair()
     selector.register(stopped, selectors.EVENT_READ)
     for address, port, name in listeners:
         family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        for kind in kinds:
             listener = place.socket(family, kind)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if ip_address(address).is_unspecified:

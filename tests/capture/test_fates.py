@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from capture_cases import CASES
-from capturing import APP, LEASED, LISTED, OUTSIDE, POD, PROXY, STUB, TRIED, UNLISTED, Probe, world
+from capture_strategies import SPECS
+from capturing import APP, LEASED, LISTED, OUTSIDE, POD, PROXY, SPEC, STUB, TRIED, UNLISTED, Probe, World, world
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import simulate
-from meshdns.capture.policy.spec import Family
+from meshdns.capture.policy.spec import CaptureSpec, Family
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")
 
@@ -106,6 +111,36 @@ def test_what_is_left_alone_is_left_alone_fully(case: str, backend: str) -> None
             if not probe.inbound:
                 verdict = simulate(rules, probe.packet(), tuple(Family))
                 assert there.send(probe) == (verdict.fate, verdict.port), probe.name
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[World]:
+    """Give all examples one world: each takes its rules away again."""
+    with world() as there:
+        yield there
+
+
+ALIVE = st.booleans().map(lambda alive: tuple(Family) if alive else ())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=SPECS, probes=st.lists(st.sampled_from(PROBES), min_size=10, max_size=20, unique=True), alive=ALIVE)
+def test_any_configuration_and_packet_agree(
+    lasting: World, drawn: CaptureSpec, probes: list[Probe], alive: tuple[Family, ...]
+) -> None:
+    """The law: whatever the configuration and the packet, nft's fate for it is the simulator's."""
+    # Where somebody listens, and a heartbeat that lasts as long as the test.
+    wanted = replace(drawn, dns_port=SPEC.dns_port, heartbeat_timeout_s=SPEC.heartbeat_timeout_s)
+    rules = plan(wanted)
+    lasting.install(wanted)
+    try:
+        if alive:
+            lasting.beat()
+        for probe in probes:
+            verdict = simulate(rules, probe.packet(), alive)
+            assert lasting.send(probe) == (verdict.fate, verdict.port), (probe.name, verdict)
+    finally:
+        lasting.uninstall()
 
 
 def test_a_wrong_rule_would_be_noticed() -> None:
