@@ -39,7 +39,11 @@ def copied(tmp_path: Path) -> Path:
 
 def verdicts(tree: Path) -> dict[str, str]:
     """Run the linter over a tree and return KEPT or BROKEN by contract."""
-    code = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports_command as run; run()"
+    # The installed tree is a portion of the same namespace package, and would be linted in place of the copy.
+    code = (
+        "import sys; sys.path[:] = ['src', *(path for path in sys.path if not path.endswith('/src'))]; "
+        "from importlinter.cli import lint_imports_command as run; run()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "--no-cache"], cwd=tree, capture_output=True, text=True, check=False, timeout=50
     )
