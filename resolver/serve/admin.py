@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -16,12 +17,14 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.serve.address import SocketAddress
 
 MAX_HEAD_BYTES: Final = 8192
 """A request's first line and headers; what nginx and Apache allow for one line."""
 MAX_REQUEST_S: Final = 5.0
 MAX_REPLY_S: Final = 60.0
 MAX_CONNECTIONS: Final = 64
+MAX_PARAMETERS: Final = 16
 
 OPEN_PATHS: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 """What others than this machine may read; every other path is 404 for them."""
@@ -68,13 +71,14 @@ class AdminServer:
         self._open = 0
         self._server: asyncio.Server | None = None
 
-    async def start(self, address: str, port: int) -> None:
+    async def start(self, at: SocketAddress) -> None:
         """Listen; raises PreflightError when the address cannot be had."""
         try:
-            self._server = await asyncio.start_server(self._serve, address, port, limit=MAX_HEAD_BYTES)
+            self._server = await asyncio.start_server(self._serve, str(at.address), at.port, limit=MAX_HEAD_BYTES)
         except OSError as error:
-            message = f"cannot listen on {address}:{port} for --admin: {error.strerror}"
-            raise PreflightError(message) from error
+            # asyncio's own text names the address once more.
+            cause = os.strerror(error.errno) if error.errno else error
+            raise PreflightError(f"cannot listen on {at} for --admin: {cause}") from error
 
     async def stop(self) -> None:
         """Close the listener; replies under way are let go."""
@@ -97,13 +101,10 @@ class AdminServer:
 
     async def _reply(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-        target = urlsplit(rest.partition(" ")[0])
-        if method not in {"GET", "HEAD"}:
-            response = Response(b"only GET is served\n", http.HTTPStatus.METHOD_NOT_ALLOWED)
-        elif (handler := self._find(target.path, writer)) is None:
-            response = Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
+        if method in {"GET", "HEAD"}:
+            response = await self._answer(rest.partition(" ")[0], writer)
         else:
-            response = await handler(dict(parse_qsl(target.query, max_num_fields=16)))
+            response = Response(b"only GET is served\n", http.HTTPStatus.METHOD_NOT_ALLOWED)
         reason = http.HTTPStatus(response.status).phrase
         writer.write(
             f"HTTP/1.1 {int(response.status)} {reason}\r\nContent-Type: {response.content_type}\r\n"
@@ -112,6 +113,17 @@ class AdminServer:
         if method == "GET":
             await _send_body(response.body, writer)
         await writer.drain()
+
+    async def _answer(self, target: str, writer: asyncio.StreamWriter) -> Response:
+        try:
+            url = urlsplit(target)
+            parameters = dict(parse_qsl(url.query, max_num_fields=MAX_PARAMETERS))
+        except ValueError:  # a bracket that nothing closes, or more parameters than there can be
+            return Response(b"cannot read the request's target\n", http.HTTPStatus.BAD_REQUEST)
+        handler = self._find(url.path, writer)
+        if handler is None:
+            return Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
+        return await handler(parameters)
 
     def _find(self, path: str, writer: asyncio.StreamWriter) -> Handler | None:
         if path in OPEN_PATHS or _is_loopback(writer.get_extra_info("peername")):
@@ -128,7 +140,9 @@ async def _send_body(body: bytes | AsyncIterator[bytes], writer: asyncio.StreamW
         await writer.drain()
 
 
-def _is_loopback(peer: tuple[Any, ...]) -> bool:
+def _is_loopback(peer: tuple[Any, ...] | None) -> bool:
+    if peer is None:  # gone before it could be asked who it is
+        return False
     address = ip_address(peer[0].partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback

@@ -83,7 +83,7 @@ class _Pages:
             port = parameters.get("port", "")
             found = explain_address(self._resolver.table, address)
             if found.get("leased"):
-                number = int(port) if port.isdigit() else None
+                number = int(port) if port.isdecimal() else None
                 found["endpoints"] = [
                     one for each in self._resolver.companions for one in each.endpoints(address, number)
                 ]

@@ -108,7 +108,7 @@ class Resolver:
         self._open(loop)
         admin = AdminServer(handlers(self))
         if self.settings.admin is not None:
-            await admin.start(str(self.settings.admin.address), self.settings.admin.port)
+            await admin.start(self.settings.admin)
         watcher = Watcher([str(path) for path in self.settings.table.manifests], self.reload)
         if self.settings.table.manifests:
             watcher.start()

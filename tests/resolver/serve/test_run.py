@@ -177,6 +177,27 @@ def test_what_is_no_page_is_404(entries: Path, tmp_path: Path) -> None:
             assert client.recv(100).startswith(b"HTTP/1.1 405 ")
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"//[", b"400"),
+        (b"/explain?" + b"name=a&" * 17, b"400"),
+        (b"/explain?address=240.240.0.1&port=%C2%B2", b"200"),
+        (b"/explain?address=no-address", b"400"),
+        (b"/query?dns=%C2%B2", b"400"),
+        (b"/explain?name=%E2%82%AC", b"200"),
+    ],
+)
+def test_no_request_is_without_a_reply(target: bytes, status: bytes, entries: Path, tmp_path: Path) -> None:
+    """A target that means nothing gets a status and leaves no traceback in the log."""
+    with running(entries, tmp_path / "home") as one:
+        one.wait_for("auto.internal", ["240.240.0.1"])
+        with socket.create_connection(("127.0.0.1", one.admin)) as client:
+            client.sendall(b"GET " + target + b" HTTP/1.1\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 " + status)
+        assert "Traceback" not in one.log.read_text()
+
+
 def start(*options: str) -> subprocess.CompletedProcess[str]:
     """Run `resolver run` where it cannot start, to its end."""
     command = [*MESHDNS, "resolver", "run", "--admin", f"127.0.0.1:{free_port()}", "--no-relay", *options]
@@ -188,11 +209,15 @@ def test_what_hinders_a_start_is_one_line_and_exit_3(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         in_use = start("--no-heartbeat", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        no_admin = start("--no-heartbeat", "--listen", f"127.0.0.1:{free_port()}", "--admin", at)
     no_file = start("--no-heartbeat", "--resolv-conf", str(tmp_path / "no-resolv.conf"))
     no_manifests = start("--no-heartbeat", "--manifests", str(tmp_path / "none"))
     other_uid = start("--proxy-uid", str(os.getuid() + 1), "--listen", f"127.0.0.1:{free_port()}")
     for done, words in (
         (in_use, "the port is in use"),
+        (no_admin, f"cannot listen on {at} for --admin: Address already in use\n"),
         (no_file, "resolv.conf"),
         (no_manifests, "cannot read the manifests at"),
         (other_uid, "heartbeat as uid"),
