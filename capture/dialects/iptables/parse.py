@@ -44,6 +44,8 @@ def parse(tables: Mapping[Family, Tables], heartbeats: Heartbeats | None = None)
     strangers: list[str] = []
     for family, found in tables.items():
         for table in found.values():
+            if table.hidden:
+                strangers.append(f"{family.value} {table.name}: something that only nft shows")
             in_force, odd = _in_force(table)
             strangers += (f"{family.value} {table.name}: {text}" for text in odd)
             for chain, rules in our_rules(table).items():

@@ -28,12 +28,15 @@ class SavedTable:
     name: str
     chains: tuple[str, ...]
     rules: tuple[SavedRule, ...]
+    hidden: bool = False
+    """Somebody put into it by nft what iptables has no words for: nothing of it is shown, though it can be changed."""
 
 
 Tables = Mapping[str, SavedTable]
 """The tables of one family, by name."""
 
 _RULE: Final = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
+_HIDDEN: Final = re.compile(r"# Table `(\S+)' is incompatible")
 _WORD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _PLAIN: Final = re.compile(r"!|[-A-Za-z0-9_.,:/=+@%]+")
 
@@ -47,6 +50,8 @@ def read_tables(text: str) -> dict[str, SavedTable]:
             name, chains, rules = line[1:].strip(), [], []
         elif line.startswith(":"):
             chains.append(line[1:].split(" ")[0])
+        elif hidden := _HIDDEN.match(line):
+            tables[hidden[1]] = SavedTable(hidden[1], (), (), hidden=True)
         elif line == "COMMIT":
             tables[name] = SavedTable(name, tuple(chains), tuple(rules))
         elif found := _RULE.fullmatch(line):

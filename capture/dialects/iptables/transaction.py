@@ -82,8 +82,10 @@ class IptablesBackend:
         """Put `rules` in the place of what is held; ApplyError names the rule or table that the kernel refused."""
         before = self._tables()
         generation = free_generation(before)
-        for family in Family:
-            changes = installation(rules, about, family, before[family], generation)
+        planned = {family: installation(rules, about, family, before[family], generation) for family in Family}
+        for family, changes in planned.items():
+            _check_shown(before[family], [change.table for change in changes])
+        for family, changes in planned.items():
             if changes and (refusal := self._carry_out(family, changes)):
                 self._undo(before, refusal)
         # All is in force. What is left of the old chains, should one be refused here, is told by the next read.
@@ -91,7 +93,11 @@ class IptablesBackend:
 
     def remove(self) -> None:
         """Remove everything of ours from all tables."""
-        refusal = self._clear(self._tables())
+        held = self._tables()
+        for tables in held.values():
+            if holds_ours({Family.IPV4: tables}):
+                _check_shown(tables, list(tables))
+        refusal = self._clear(held)
         if refusal and refusal.preflight:
             raise PreflightError(f"cannot remove {refusal}")
         if refusal:
@@ -155,6 +161,15 @@ class IptablesBackend:
             raise RollbackError(f"cannot roll back after {refusal}: {error}") from error
         error_type: type[CaptureError] = PreflightError if refusal.preflight else ApplyError
         raise error_type(f"cannot load {refusal}: nothing was changed")
+
+
+def _check_shown(tables: Tables, names: Sequence[str]) -> None:
+    """Raise PreflightError where one of the tables cannot be read: what is written there could not be verified."""
+    for name in names:
+        if name in tables and tables[name].hidden:
+            raise PreflightError(
+                f"cannot use iptables: its table {name} holds what only nft shows (`nft list table`): use --backend nft"
+            )
 
 
 def _ours(tables: Mapping[Family, Tables]) -> object:

@@ -292,3 +292,29 @@ def test_replacing_under_load_loses_and_leaks_nothing(backend: str) -> None:
             sender.join()
         assert len(fates) > 20
         assert set(fates) == {(Fate.REDIRECT, 15053)}
+
+
+ONLY_BY_NFT = """
+table ip nat {
+    set others { type ipv4_addr; }
+    chain OUTPUT { type nat hook output priority -100; policy accept; tcp dport { 8443, 90 } redirect to :443; }
+}
+"""
+
+
+def test_a_table_that_only_nft_can_show_is_not_written_to() -> None:
+    """What could not be read back is not loaded; what is hidden later is drift."""
+    with namespace() as pod:
+        host = Host(pod, "nft")
+        pod.run("nft", "-f", "-", stdin=ONLY_BY_NFT)
+        before = pod.ruleset()
+        assert not host.uninstall()
+        with pytest.raises(PreflightError, match="its table nat holds what only nft shows"):
+            host.install(spec())
+        assert pod.ruleset() == before
+        pod.run("nft", "flush", "ruleset")
+        host.install(spec())
+        pod.run("nft", "add", "rule", "ip", "nat", "OUTPUT", "tcp", "dport", "{ 8443, 90 }", "redirect", "to", ":443")
+        assert host.condition() is Condition.FOREIGN
+        with pytest.raises(PreflightError, match="its table nat holds what only nft shows"):
+            host.uninstall()
