@@ -58,7 +58,11 @@ def parse(tables: Mapping[Family, Tables], heartbeats: Heartbeats | None = None)
                     strangers.append(f"{family.value} {table.name}: chain {chain}, which nothing of ours leads to")
     return Observed(
         present=True,
-        chains=tuple(ObservedChain(PLACES[key].name.lower(), key, _merged(found)) for key, found in chains.items()),
+        chains=tuple(
+            ObservedChain(place.name.lower(), key, _merged(chains[key]))
+            for key, place in PLACES.items()
+            if key in chains
+        ),
         about=tuple(about),
         alive=heartbeats.alive(timeout_s) if heartbeats else frozenset(),
         strangers=tuple(strangers),
