@@ -48,7 +48,7 @@ def as_json(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatev
     return Response(json.dumps(value, indent=2).encode() + b"\n", status, "application/json")
 
 
-async def in_pieces(items: Iterable[Any], per_turn: int = 200) -> AsyncIterator[bytes]:
+async def in_pieces(items: Iterable[Any], per_turn: int = 50) -> AsyncIterator[bytes]:
     """Yield a JSON array of `items`, `per_turn` of them for each turn of the loop."""
     yield b"["
     piece: list[str] = []

@@ -17,7 +17,15 @@ from meshdns.resolver.query.answer import Drop, decide
 from meshdns.resolver.query.cache import Key
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
 from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces
-from meshdns.resolver.serve.explain import Explanation, addresses_of, explain_address, explain_name, explain_row
+from meshdns.resolver.serve.explain import (
+    NO_ENTRY,
+    Explanation,
+    addresses_of,
+    explain_address,
+    explain_name,
+    explain_row,
+    nearest,
+)
 from meshdns.resolver.serve.metrics import RCODE_NAMES, TYPE_NAMES, exposition, metrics
 from meshdns.resolver.serve.upstream import ServerState
 from meshdns.resolver.table.names import to_key, to_text
@@ -49,6 +57,7 @@ def handlers(resolver: Resolver) -> Mapping[str, Handler]:
 class _Pages:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
+        self._comparing = asyncio.Lock()  # one search at a time, however many ask: each takes its part of every turn
 
     async def metrics(self, _parameters: Mapping[str, str]) -> Response:
         """Prometheus's text format."""
@@ -91,6 +100,9 @@ class _Pages:
         if "name" not in parameters:
             return Response(b"give name=NAME or address=ADDRESS\n", http.HTTPStatus.BAD_REQUEST)
         found = explain_name(self._resolver.table, parameters["name"])
+        if found.get("reason") == NO_ENTRY:
+            async with self._comparing:
+                found["nearest"] = await nearest(self._resolver.table, parameters["name"])
         if not found["ours"]:
             found |= await self._asked(parameters["name"], parameters.get("type", "A"))
         return as_json(found)
