@@ -94,7 +94,11 @@ _OWNER: Final = (
     ),
     SETTINGS.option("--proxy-mark", type=MarkType(), help="Packets with this mark are never captured."),
     SETTINGS.option(
-        "--owner-group", many=True, type=Keyword(GROUP, "all"), help="Only these groups' traffic is captured."
+        "--owner-group",
+        many=True,
+        type=Keyword(GROUP, "all"),
+        metavar="all|GROUP[,…]",
+        help="Only these groups' traffic is captured.",
     ),
     SETTINGS.option("--exclude-owner-group", many=True, type=GROUP, help="These groups' traffic is left alone."),
     SETTINGS.option("--exclude-uid", many=True, type=USER, help="These users' traffic is left alone."),
@@ -106,6 +110,7 @@ _DNS: Final = (
         "--dns-servers",
         many=True,
         type=Keyword(NameserverType(), "resolv-conf", "all"),
+        metavar="resolv-conf|all|ADDRESS[%INTERFACE][,…]",
         default=("resolv-conf",),
         help="Whose port 53 is captured.",
     ),

@@ -217,7 +217,9 @@ def _check_numbers(spec: CaptureSpec) -> None:
             _check_range(option, mark, 1, MAX_MARK)  # 0 is what every packet has that nobody marked
     _check_range("--tproxy-table", spec.tproxy_table, 1, MAX_MARK)
     if spec.tproxy_table in KERNEL_TABLES:
-        raise SpecError(f"cannot use --tproxy-table {spec.tproxy_table}: the kernel's own routes are there")
+        raise SpecError(
+            f"cannot use --tproxy-table {spec.tproxy_table}: everything else is routed by it: give another number"
+        )
     _check_range("conntrack zone", spec.ct_zone, 1, MAX_PORT)
     _check_range("--heartbeat-timeout", spec.heartbeat_timeout_s, MIN_HEARTBEAT_TIMEOUT_S, MAX_HEARTBEAT_TIMEOUT_S)
 

@@ -8,7 +8,7 @@ import pytest
 from capturing import ports, servers, spec
 
 from meshdns.capture.errors import SpecError
-from meshdns.capture.policy.spec import ALL_PORTS, Family, Ports
+from meshdns.capture.policy.spec import ALL_PORTS, Family, InboundMode, Ports
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no family": ({"families": ()}, "--family"),
@@ -24,6 +24,11 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "mark 0": ({"proxy_mark": 0}, "--proxy-mark 0: give a number from 1"),
     "timeout that never ends": ({"heartbeat_timeout_s": 0.0001}, "--heartbeat-timeout 0.0001"),
     "table 0": ({"tproxy_table": 0}, "--tproxy-table 0"),
+    "the table of everything else": ({"tproxy_table": 254}, "--tproxy-table 254"),
+    "a proxy whose packets stay here": (
+        {"inbound_mode": InboundMode.TPROXY, "inbound_ports": (ALL_PORTS,), "proxy_mark": 1337},
+        "--proxy-mark 1337: --tproxy-mark is 1337 as well",
+    ),
     "port in and out": (
         {"outbound_ports": ports((80, 90)), "exclude_outbound_ports": ports(85)},
         "--outbound-ports 80-90: --exclude-outbound-ports excludes it",
@@ -60,6 +65,7 @@ WARNED: dict[str, tuple[dict[str, object], str]] = {
     "server of a family left out": ({"families": (Family.IPV4,)}, "nameserver fd00:96::10"),
     "no server": ({"dns_servers": ()}, "no lookup is captured"),
     "timeout below a second": ({"heartbeat_timeout_s": 0.5}, "--heartbeat-timeout 0.5"),
+    "tproxy without inbound": ({"inbound_mode": InboundMode.TPROXY}, "without --inbound-ports"),
     "exclusion without inbound": ({"exclude_inbound_ports": ports(22)}, "without --inbound-ports"),
 }
 

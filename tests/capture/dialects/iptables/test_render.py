@@ -25,7 +25,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespa
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_text_is_as_it_was(case: str) -> None:
+def test_text_is_the_golden_one(case: str) -> None:
     """The rules of a configuration change only on purpose."""
     file = GOLDEN / f"{case}.rules"
     text = render_plan(plan(CASES[case]))

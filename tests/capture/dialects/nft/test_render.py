@@ -20,7 +20,7 @@ REWRITE = os.environ.get("MESHDNS_GOLDEN") == "rewrite"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_text_is_as_it_was(case: str) -> None:
+def test_text_is_the_golden_one(case: str) -> None:
     """The rules of a configuration change only on purpose."""
     file = GOLDEN / f"{case}.nft"
     text = render(plan(CASES[case])).text
