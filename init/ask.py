@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -29,12 +30,20 @@ def ask(admin: SocketAddress, path: str, parameters: Mapping[str, str] | None = 
         with error:
             text = error.read(500).decode(errors="replace").strip()
         raise MissingError(f"cannot ask {admin}{path}: {error.code} {error.reason}: {text}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        message = f"cannot ask the resolver at {admin}: {reason}: is `meshdns resolver run` running, with this --admin?"
-        raise MissingError(message) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _nobody_there(admin, getattr(error, "reason", error)) from error
 
 
 def ask_json(admin: SocketAddress, path: str, parameters: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
     """Return the reply to GET `path`, decoded."""
-    return json.loads(ask(admin, path, parameters))
+    body = ask(admin, path, parameters)
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise _nobody_there(admin, "the reply is not JSON") from error
+
+
+def _nobody_there(admin: SocketAddress, reason: object) -> MissingError:
+    return MissingError(
+        f"cannot ask the resolver at {admin}: {reason}: is `meshdns resolver run` running, with this --admin?"
+    )

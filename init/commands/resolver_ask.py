@@ -36,8 +36,8 @@ def query(name: str, qtype: str, admin: SocketAddress) -> int:
     from dnslib import QTYPE, RCODE, DNSError, DNSLabel, DNSQuestion, DNSRecord  # noqa: PLC0415 - 30 ms for one command
     from dnslib.label import DNSLabelError  # noqa: PLC0415
 
-    kind = getattr(QTYPE, qtype.upper(), None)
-    if not isinstance(kind, int):
+    kind = QTYPE.reverse.get(qtype.upper())
+    if kind is None:
         raise click.BadParameter(f"{qtype!r} is not a record type: give A, AAAA, SRV, PTR, HTTPS …", param_hint="TYPE")
     try:
         question = DNSQuestion(DNSLabel(name), kind)
@@ -188,7 +188,8 @@ def vips(address: str | None, admin: SocketAddress) -> int:
     leased = [row for row in ask_json(admin, "/table") if row["lease"]]
     if address is None:
         present.table(
-            ("IPV4", "IPV6", "HOST", "NAMESPACE"), [(*row["lease"], row["host"], row["namespace"]) for row in leased]
+            ("IPV4", "IPV6", "HOST", "NAMESPACE"),
+            [(*_by_family(row["lease"]), row["host"], row["namespace"]) for row in leased],
         )
         return 0
     try:
@@ -198,3 +199,12 @@ def vips(address: str | None, admin: SocketAddress) -> int:
     holder = next((row for row in leased if wanted in row["lease"]), None)
     click.echo(holder["host"] if holder else f"{wanted} is not leased")
     return 0
+
+
+def _by_family(lease: Iterable[str]) -> tuple[str, str]:
+    """Return the IPv4 and the IPv6 addresses of a lease; `status.addresses` may give one family, or several of one."""
+    addresses = tuple(lease)
+    return (
+        ", ".join(address for address in addresses if ":" not in address),
+        ", ".join(address for address in addresses if ":" in address),
+    )

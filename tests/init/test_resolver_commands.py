@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import dns.zone
@@ -26,6 +28,12 @@ apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: nowhere}
 spec: {hosts: [nowhere.internal], ports: [{number: 80, name: http, protocol: HTTP}], resolution: NONE}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: half}
+spec: {hosts: [half.internal], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+status: {addresses: [{host: half.internal, value: 240.240.9.9}]}
 """
 
 
@@ -52,6 +60,7 @@ def test_query_shows_the_reply(one: Running) -> None:
     assert "auto.internal.          30      IN      A       240.240.0.1" in said(one, "query", "auto.internal")
     assert "2001:2::1" in said(one, "query", "AUTO.internal.", "aaaa")
     assert "status: SERVFAIL" in said(one, "query", "www.example", code=1)
+    assert said(one, "query", "auto.internal", "no-type", code=2) == ""
 
 
 @pytest.mark.parametrize(
@@ -95,10 +104,31 @@ def test_dump_has_every_host_in_every_form(one: Running) -> None:
 
 def test_vips_lists_leases_and_names_holders(one: Running) -> None:
     """Every lease with its host; an address that is not leased is said to be so, and that is an answer."""
-    assert "240.240.0.1  2001:2::1  auto.internal" in said(one, "vips")
+    listed = [line.split() for line in said(one, "vips").splitlines()]
+    assert ["240.240.0.1", "2001:2::1", "auto.internal", "default"] in listed
+    assert ["240.240.9.9", "half.internal", "default"] in listed  # a control plane may lease one family alone
     assert said(one, "vips", "2001:2::1") == "auto.internal\n"
     assert said(one, "vips", "240.240.0.9") == "240.240.0.9 is not leased\n"
     said(one, "vips", "auto.internal", code=2)
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-server\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>"])
+def test_somebody_else_at_the_port_is_exit_3(reply: bytes) -> None:
+    """Where another program answers, of HTTP or not, that is one line as well."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            client, _ = other.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(reply)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        command = [*MESHDNS, "resolver", "dump", "--admin", f"127.0.0.1:{other.getsockname()[1]}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        answering.join()
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), done.stderr
 
 
 def test_nobody_to_ask_is_exit_3(one: Running) -> None:
