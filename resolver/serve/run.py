@@ -121,6 +121,7 @@ class Resolver:
         ):
             loop.add_signal_handler(name, act)
         follower = loop.create_task(self._follow_machine())
+        self._begin_to_beat()  # last: one beat of a process that then cannot start sends lookups here for seconds
         logger.info("answering on %s", ", ".join(str(listener.at) for listener in self.listeners))
         self._tell_ready()
         await self._ending.wait()
@@ -201,7 +202,6 @@ class Resolver:
         for datagram, stream in zip(self.datagrams, self.streams, strict=True):
             datagram.start(loop)
             stream.start(loop)
-        self._begin_to_beat()
 
     def _outcome(self, log: QueryLog, outcome: Outcome) -> None:
         self.durations.observe(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -225,6 +226,28 @@ def test_what_hinders_a_start_is_one_line_and_exit_3(tmp_path: Path) -> None:
         assert done.returncode == 3, done.stderr
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def beats_sent(seen: socket.socket, port: int) -> int:
+    """Count the empty datagrams to a port among all the UDP that a raw socket has seen."""
+    count = 0
+    while select.select([seen], [], [], 0)[0]:
+        udp = seen.recv(65535)[20:]
+        count += len(udp) == 8 and int.from_bytes(udp[2:4], "big") == port
+    return count
+
+
+def test_a_start_that_fails_sends_no_heartbeat(entries: Path, tmp_path: Path) -> None:
+    """A resolver beats when everything is open: one beat of a process that then ends would send lookups to nobody."""
+    beating = ("--heartbeat", "--proxy-uid", str(os.getuid()))
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as seen:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = free_port()
+            at = f"127.0.0.1:{taken.getsockname()[1]}"
+            assert start(*beating, "--listen", f"127.0.0.1:{port}", "--admin", at).returncode == 3
+        assert beats_sent(seen, port) == 0
+        with running(entries, tmp_path / "home", *beating) as one:
+            assert beats_sent(seen, one.port) > 0
 
 
 def test_two_load_children_never_overlap(entries: Path, tmp_path: Path) -> None:
