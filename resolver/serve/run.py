@@ -225,6 +225,8 @@ class Resolver:
         """Answer from a new table from now on."""
         for companion in self.companions:
             companion.follow(table)
+        ipv4, ipv6 = self.families()
+        table.answer_leases(ipv4=ipv4, ipv6=ipv6)  # they may have changed since its first rows came
         self.table = table
         for datagram in self.datagrams:
             datagram.table = table
