@@ -39,7 +39,7 @@ class Nameserver:
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """`nameservers` in the file's order, each once, never empty; `search` lower-case without trailing dots."""
+    """`nameservers` in the file's order, each once; `search` lower-case without trailing dots."""
 
     nameservers: tuple[Nameserver, ...]
     search: tuple[str, ...] = ()
@@ -51,7 +51,10 @@ DEFAULT_NAMESERVERS: Final = (Nameserver(LOOPBACK4), Nameserver(LOOPBACK6))
 
 
 def parse(text: str) -> ResolvConf:
-    """Read the text of a resolv.conf; a line that cannot be used is skipped with a warning and never an error."""
+    """Read the text of a resolv.conf, whose nameservers are never none.
+
+    A line that cannot be used is skipped with a warning and never an error.
+    """
     nameservers: dict[Nameserver, None] = {}
     search: tuple[str, ...] = ()
     warnings: list[str] = []

@@ -16,19 +16,22 @@ logger = logging.getLogger("meshdns.resolver")
 
 
 class ResolvConfFile:
-    """The file's content, read at once; PreflightError when it cannot be. Nobody else need look at the file."""
+    """The file's content, read at once. Nobody else need look at the file."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file."""
+    def __init__(self, path: Path, *, needed: bool = True) -> None:
+        """Read the file; PreflightError when it is `needed` and cannot be, else a warning and no content."""
         self._path = path
         self._mark: tuple[int, ...] | None = None
         try:
             self._mark = self._look()
             self.content = self._read()
         except OSError as error:
-            raise PreflightError(
-                f"cannot read {path}: {error.strerror}: give --resolv-conf, or name servers with --upstream"
-            ) from error
+            if needed:
+                raise PreflightError(
+                    f"cannot read {path}: {error.strerror}: give --resolv-conf, or name servers with --upstream"
+                ) from error
+            logger.warning("cannot read %s: %s: no search suffix is taken from it", path, error.strerror)
+            self.content = ResolvConf(())
 
     def has_changed(self) -> bool:
         """Read the file again if it is another one or was written; tell whether it says something else now.

@@ -90,7 +90,7 @@ class Resolver:
         self.forwarder: Forwarder
         self.heartbeat: Heartbeat | None = None
         self.reloader = Reloader(settings.table, self._accept, self.families)
-        self.resolv_conf = ResolvConfFile(settings.forward.resolv_conf)
+        self.resolv_conf = ResolvConfFile(settings.forward.resolv_conf, needed=not settings.forward.upstreams)
         self.table = Table(
             common(settings.table.scope(self._search(), 0)),
             servfail=settings.before_loaded is BeforeLoaded.SERVFAIL and bool(settings.table.manifests),

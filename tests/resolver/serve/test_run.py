@@ -228,6 +228,16 @@ def test_what_hinders_a_start_is_one_line_and_exit_3(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_servers_that_are_named_need_no_resolv_conf(entries: Path, tmp_path: Path) -> None:
+    """With --upstream a missing resolv.conf is one warning; what it says counts as soon as it is there."""
+    late = tmp_path / "late.conf"
+    with running(entries, tmp_path / "home", "--upstream", "127.0.0.99", "--resolv-conf", str(late)) as one:
+        assert one.log.read_text().count(f"cannot read {late}") == 1
+        assert one.addresses("auto.internal.corp.example") == []
+        late.write_text("search corp.example\n")
+        one.wait_for("auto.internal.corp.example", ["240.240.0.1"], 5)
+
+
 def beats_sent(seen: socket.socket, port: int) -> int:
     """Count the empty datagrams to a port among all the UDP that a raw socket has seen."""
     count = 0
