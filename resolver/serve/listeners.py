@@ -69,14 +69,18 @@ def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int
 
 def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, int], int]:
     """Return the descriptors that systemd passed to us, by socket type, address and port (sd_listen_fds(3))."""
-    if environment.get("LISTEN_PID") != str(os.getpid()) or not environment.get("LISTEN_FDS", "").isdigit():
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not environment.get("LISTEN_FDS", "").isdecimal():
         return {}
     passed: dict[tuple[int, str, int], int] = {}
     for descriptor in range(FIRST_PASSED_FD, FIRST_PASSED_FD + int(environment["LISTEN_FDS"])):
-        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-            if duplicate.family in {socket.AF_INET, socket.AF_INET6}:
-                host, port = duplicate.getsockname()[:2]
-                passed[duplicate.type, host, port] = descriptor
+        try:
+            found = socket.socket(fileno=descriptor)
+        except OSError as error:
+            raise PreflightError(f"cannot take over descriptor {descriptor} of LISTEN_FDS: {error.strerror}") from error
+        if found.family in {socket.AF_INET, socket.AF_INET6}:
+            host, port = found.getsockname()[:2]
+            passed[found.type, host, port] = descriptor
+        found.detach()  # it stays open for `open_listeners`
     return passed
 
 

@@ -1,0 +1,74 @@
+"""Sockets that systemd opened are taken over where they fit (sd_listen_fds(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import dns.message
+import dns.query
+from resolving import ADDRESS_AND_AUTO, MESHDNS, free_port
+
+PASSING = """
+import os, sys
+count = int(sys.argv[1])
+for to, descriptor in enumerate(map(int, sys.argv[2 : 2 + count]), 3):
+    os.dup2(descriptor, to)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+os.execv(sys.argv[2 + count], sys.argv[2 + count :])
+"""
+"""What systemd does before it starts a program: descriptors from 3 on, and two variables."""
+
+
+def start_with(descriptors: Sequence[int], home: Path, *options: str) -> subprocess.Popen[str]:
+    """Start a resolver that is passed these descriptors."""
+    (home / "a.yaml").write_text(ADDRESS_AND_AUTO)
+    count = str(len(descriptors))
+    command = [
+        *(sys.executable, "-c", PASSING, count, *map(str, descriptors)),
+        *(*MESHDNS, "resolver", "run", "--manifests", str(home), "--upstream", "127.0.0.99", "--no-relay"),
+        *("--no-heartbeat", "--admin", f"127.0.0.1:{free_port()}", *options),
+    ]
+    # High numbers of our own, so that none of them is written over before it is passed on.
+    return subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.PIPE, text=True)
+
+
+def test_passed_sockets_are_answered_on(tmp_path: Path) -> None:
+    """UDP and TCP sockets that were open before the resolver are the ones it answers on."""
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind(("127.0.0.1", port))
+        tcp.bind(("127.0.0.1", port))
+        tcp.listen()
+        high = [os.dup2(each.fileno(), 100 + index) for index, each in enumerate((udp, tcp))]
+        try:
+            with start_with(high, tmp_path, "--listen", f"127.0.0.1:{port}") as process:
+                try:
+                    for ask in (dns.query.udp, dns.query.tcp):
+                        give_up = time.monotonic() + 10
+                        while not ask(dns.message.make_query("auto.internal", "A"), "127.0.0.1", 5, port).answer:
+                            assert time.monotonic() < give_up
+                            time.sleep(0.05)
+                finally:
+                    process.kill()
+        finally:
+            for descriptor in high:
+                os.close(descriptor)
+
+
+def test_a_descriptor_that_is_no_socket_is_exit_3(tmp_path: Path) -> None:
+    """What cannot be taken over is one line that names it."""
+    with (tmp_path / "file").open("wb") as file:
+        high = os.dup2(file.fileno(), 100)
+        try:
+            with start_with([high], tmp_path, "--listen", f"127.0.0.1:{free_port()}") as process:
+                _, errors = process.communicate(timeout=20)
+        finally:
+            os.close(high)
+    assert (process.returncode, errors.count("\n")) == (3, 1), errors
+    assert "cannot take over descriptor 3 of LISTEN_FDS" in errors
