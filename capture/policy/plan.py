@@ -8,26 +8,24 @@ leave. All three begin with the same exemptions, so that a packet that is left a
 
 (Step 4 is checked after 6, where it needs no exception for a captured server on loopback: that saves rules and changes
 no packet's fate.) `beat-out` and `beat-in` are the dead-man's switch: they mark an empty datagram of the proxy's on its
-way out and count it on its way in, after every filter, so that it proves the way in as well.
+way out and count it on its way in, after every filter, so that it proves the way in as well. What comes in from
+outside is planned in `inbound.py`, in the same terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
+from meshdns.capture.policy.inbound import in_divert, in_nat
 from meshdns.capture.policy.ruleset import (
     Beat,
     Chain,
     ConnectionState,
     Count,
-    Drop,
     Hook,
-    LeaveAlone,
     Match,
-    Protocol,
     Redirect,
     Refuse,
     Reset,
@@ -36,42 +34,29 @@ from meshdns.capture.policy.ruleset import (
     SetMark,
     SetZone,
     Stage,
-    TransparentProxy,
     among,
     among_networks,
     among_ports,
 )
-from meshdns.capture.policy.spec import (
-    ALL_PORTS,
-    CaptureSpec,
-    Family,
-    Network,
-    OnResolverDown,
-    PoolRest,
-    Ports,
+from meshdns.capture.policy.spec import CaptureSpec, Family, Network, OnResolverDown, PoolRest, Ports
+from meshdns.capture.policy.terms import (
+    DIGIT,
+    DNS,
+    LISTENER,
+    LO,
+    LOOPBACK,
+    PASS_THROUGH,
+    TCP,
+    TCP_AND_UDP,
+    UDP,
+    alone,
+    by_family,
+    lookups,
+    outbound,
 )
-
-TCP: Final = (Protocol.TCP,)
-UDP: Final = (Protocol.UDP,)
-TCP_AND_UDP: Final = (Protocol.TCP, Protocol.UDP)
-DNS: Final = Ports(53, 53)
-LO: Final = among(["lo"])
 
 EMPTY_DATAGRAM_BYTES: Final = 8
 """A UDP header and nothing behind it (RFC 768)."""
-
-LOOPBACK: Final[dict[Family, Network]] = {
-    Family.IPV4: IPv4Network("127.0.0.0/8"),
-    Family.IPV6: IPv6Network("::1/128"),
-}
-LISTENER: Final[dict[Family, Network]] = {Family.IPV4: IPv4Network("127.0.0.1/32"), Family.IPV6: LOOPBACK[Family.IPV6]}
-"""Where a redirect on the way out ends, and so where the resolver's answers come from."""
-PASS_THROUGH: Final[dict[Family, Network]] = {
-    Family.IPV4: IPv4Network("127.0.0.6/32"),
-    Family.IPV6: IPv6Network("::6/128"),
-}
-"""The source by which Istio's proxy marks connections that it has handled already."""
-DIGIT: Final[dict[Family, str]] = {Family.IPV4: "4", Family.IPV6: "6"}
 
 
 def plan(spec: CaptureSpec) -> RuleSet:
@@ -82,8 +67,8 @@ def plan(spec: CaptureSpec) -> RuleSet:
         Chain("zone", Hook.OUTPUT, Stage.ZONE, tuple(_zone(spec))),
         Chain("nat", Hook.OUTPUT, Stage.TRANSLATE, tuple(_nat(spec))),
         Chain("rest", Hook.OUTPUT, Stage.REFUSE, tuple(_rest(spec))),
-        Chain("in-divert", Hook.PREROUTING, Stage.DIVERT, tuple(_in_divert(spec))),
-        Chain("in-nat", Hook.PREROUTING, Stage.TRANSLATE, tuple(_in_nat(spec))),
+        Chain("in-divert", Hook.PREROUTING, Stage.DIVERT, tuple(in_divert(spec))),
+        Chain("in-nat", Hook.PREROUTING, Stage.TRANSLATE, tuple(in_nat(spec))),
     )
     return RuleSet(spec.families, tuple(chain for chain in chains if chain.rules))
 
@@ -143,7 +128,7 @@ def _zone(spec: CaptureSpec) -> Iterator[Rule]:
             SetZone(spec.ct_zone),
         )
     yield from _left_alone(spec, "zone")
-    for name, match in _lookups(spec, UDP):
+    for name, match in lookups(spec, UDP):
         yield Rule(
             f"zone-dns-{name}", "this lookup will be redirected", replace(match, alive=True), SetZone(spec.ct_zone)
         )
@@ -152,11 +137,11 @@ def _zone(spec: CaptureSpec) -> Iterator[Rule]:
 def _nat(spec: CaptureSpec) -> Iterator[Rule]:
     yield from _left_alone(spec, "nat")
     if spec.dns:
-        for name, match in _lookups(spec, TCP_AND_UDP):
+        for name, match in lookups(spec, TCP_AND_UDP):
             why = "port 53 of a captured nameserver, and the resolver is alive"
             yield Rule(f"nat-dns-{name}", why, replace(match, alive=True), Redirect(spec.dns_port))
     yield from _not_outbound(spec, "nat")
-    for name, match in _outbound(spec):
+    for name, match in outbound(spec):
         why = "outbound TCP that is captured, and the relay is alive"
         yield Rule(f"nat-{name}", why, replace(match, alive=True), Redirect(spec.outbound_port))
 
@@ -179,12 +164,12 @@ def _closed_lookups(spec: CaptureSpec) -> Iterator[Rule]:
         return
     why = "the resolver is down, and captured lookups are to fail rather than leave"
     for protocols, action, kind in ((TCP, Reset(), "tcp"), (UDP, Refuse(), "udp")):
-        for name, match in _lookups(spec, protocols):
+        for name, match in lookups(spec, protocols):
             yield Rule(f"rest-dns-{kind}-{name}", why, replace(match, alive=False), action)
 
 
 def _closed_outbound(spec: CaptureSpec) -> Iterator[Rule]:
-    for name, match in _outbound(spec):
+    for name, match in outbound(spec):
         why = "the relay is down, and captured connections are to fail rather than leave"
         # Only what begins a connection: replies of a local server to somebody outside leave here too.
         yield Rule(f"rest-{name}", why, replace(match, alive=False, state=ConnectionState.NEW), Reset())
@@ -193,139 +178,37 @@ def _closed_outbound(spec: CaptureSpec) -> Iterator[Rule]:
 def _pool_rest(spec: CaptureSpec) -> Iterator[Rule]:
     if spec.pool_rest is PoolRest.DIRECT:
         return
-    for family, pools in _by_family(spec, spec.pools):
+    for family, pools in by_family(spec, spec.pools):
         to_pool = Match(family=family, destination=among_networks(pools))
         why = "only captured TCP reaches an allocated address; refusing it saves the client its timeout"
         yield Rule(f"rest-pool-tcp-{DIGIT[family]}", why, replace(to_pool, protocols=TCP), Reset())
         yield Rule(f"rest-pool-{DIGIT[family]}", why, to_pool, Refuse())
 
 
-def _in_divert(spec: CaptureSpec) -> Iterator[Rule]:
-    if spec.exclude_interfaces and (spec.drop_invalid or spec.tproxy):
-        match = Match(in_interface=among(spec.exclude_interfaces))
-        yield _alone("in-divert-exclude-interface", "--exclude-interface", match)
-    if spec.drop_invalid:
-        yield from _in_drop(spec)
-    if spec.tproxy:
-        yield from _in_tproxy(spec)
-
-
-def _in_drop(spec: CaptureSpec) -> Iterator[Rule]:
-    for family in spec.families:
-        yield Rule(
-            f"in-drop-invalid-{DIGIT[family]}",
-            "a packet that conntrack cannot place would reach the application untranslated",
-            Match(family=family, state=ConnectionState.INVALID),
-            Drop(),
-        )
-
-
-def _in_tproxy(spec: CaptureSpec) -> Iterator[Rule]:
-    """Hand new connections to the proxy's listener with their addresses as they are.
-
-    Only what begins a connection is handed over, so that connections from before the installation, and answers to this
-    machine's own, go where they went. What the machine sends itself never loops: it comes in by lo.
-    """
-    yield _alone("in-tproxy-lo", "this machine's own packet, the proxy's among them", Match(in_interface=LO))
-    if spec.virtual_interfaces:
-        virtual = Match(in_interface=among(spec.virtual_interfaces))
-        yield _alone("in-tproxy-virtual", "what enters by a virtual interface is not inbound", virtual)
-    yield from _not_inbound(spec, "in-tproxy")
-    for family in spec.families:
-        why = "a connection that the proxy has: routing is to keep it on this machine"
-        match = _with_ports(Match(family=family, protocols=TCP, transparent=True), spec.inbound_ports)
-        yield Rule(f"in-tproxy-divert-{DIGIT[family]}", why, match, SetMark(spec.tproxy_mark))
-    for family in spec.families:
-        match = replace(_to_inbound(spec, family), syn=True)
-        action = TransparentProxy(spec.inbound_port, spec.tproxy_mark)
-        yield Rule(f"in-tproxy-{DIGIT[family]}", "inbound TCP that is captured, its addresses kept", match, action)
-        # iptables drops it by itself where no socket listens, nft lets it pass: it must not pass the proxy by.
-        yield Rule(f"in-tproxy-nobody-{DIGIT[family]}", "no proxy listens on the inbound port", match, Drop())
-
-
-def _in_nat(spec: CaptureSpec) -> Iterator[Rule]:
-    redirects = spec.inbound_ports and not spec.tproxy
-    if not (redirects or spec.virtual_interfaces):
-        return
-    if spec.exclude_interfaces:
-        match = Match(in_interface=among(spec.exclude_interfaces))
-        yield _alone("in-exclude-interface", "--exclude-interface", match)
-    if spec.virtual_interfaces:
-        yield from _in_virtual(spec)
-    if redirects:
-        yield from _inbound(spec)
-
-
-def _in_virtual(spec: CaptureSpec) -> Iterator[Rule]:
-    """Treat what enters by a virtual interface as outbound traffic of the machine behind it."""
-    virtual = among(spec.virtual_interfaces)
-    for rule in _virtual_rules(spec):
-        yield replace(rule, match=replace(rule.match, in_interface=virtual))
-    yield _alone("in-virtual", "what enters by a virtual interface is not inbound", Match(in_interface=virtual))
-
-
-def _virtual_rules(spec: CaptureSpec) -> Iterator[Rule]:
-    if spec.exclude_outbound_ports:
-        ports = among_ports(spec.exclude_outbound_ports)
-        match = Match(protocols=TCP_AND_UDP, destination_ports=ports)
-        yield _alone("in-virtual-exclude-port", "--exclude-outbound-ports", match)
-    if spec.dns:
-        for name, match in _lookups(spec, TCP_AND_UDP):
-            if match.out_interface is None:
-                why = "a lookup from behind a virtual interface"
-                yield Rule(f"in-virtual-dns-{name}", why, replace(match, alive=True), Redirect(spec.dns_port))
-    for family, excluded in _by_family(spec, spec.exclude_outbound_cidrs):
-        match = Match(family=family, destination=among_networks(excluded))
-        yield _alone(f"in-virtual-exclude-cidr-{DIGIT[family]}", "--exclude-outbound-cidr", match)
-    for name, match in _outbound(spec):
-        why = "a connection from behind a virtual interface"
-        yield Rule(f"in-virtual-{name}", why, replace(match, alive=True), Redirect(spec.outbound_port))
-
-
-def _inbound(spec: CaptureSpec) -> Iterator[Rule]:
-    yield from _not_inbound(spec, "in")
-    for family in spec.families:
-        match = _to_inbound(spec, family)
-        yield Rule(f"in-capture-{DIGIT[family]}", "inbound TCP that is captured", match, Redirect(spec.inbound_port))
-
-
-def _not_inbound(spec: CaptureSpec, prefix: str) -> Iterator[Rule]:
-    tunnel = Match(protocols=TCP, destination_ports=among_ports([Ports(spec.tunnel_port, spec.tunnel_port)]))
-    yield _alone(f"{prefix}-tunnel", "the proxy listens on the tunnel port itself", tunnel)
-    if spec.exclude_inbound_ports:
-        match = Match(protocols=TCP, destination_ports=among_ports(spec.exclude_inbound_ports))
-        yield _alone(f"{prefix}-exclude-port", "--exclude-inbound-ports", match)
-
-
-def _to_inbound(spec: CaptureSpec, family: Family) -> Match:
-    # What only passes through this machine is nobody's inbound traffic.
-    return _with_ports(Match(family=family, local=True, protocols=TCP), spec.inbound_ports)
-
-
 def _left_alone(spec: CaptureSpec, chain: str) -> Iterator[Rule]:
     """Yield steps 1, 2, 3 and 5: who and what no chain touches."""
     if spec.exclude_interfaces:
-        yield _alone(
+        yield alone(
             f"{chain}-exclude-interface", "--exclude-interface", Match(out_interface=among(spec.exclude_interfaces))
         )
     if spec.exclude_outbound_ports:
         ports = among_ports(spec.exclude_outbound_ports)
         match = Match(protocols=TCP_AND_UDP, destination_ports=ports)
-        yield _alone(f"{chain}-exclude-port", "--exclude-outbound-ports", match)
+        yield alone(f"{chain}-exclude-port", "--exclude-outbound-ports", match)
     for family in spec.families:
         match = Match(family=family, out_interface=LO, source=among_networks([PASS_THROUGH[family]]))
-        yield _alone(f"{chain}-pass-through-{DIGIT[family]}", "a proxy's own connection to the application", match)
+        yield alone(f"{chain}-pass-through-{DIGIT[family]}", "a proxy's own connection to the application", match)
     if chain == "nat" and spec.inbound_ports:
         yield from _hairpin(spec)
     for kind, match in _proxy(spec):
-        yield _alone(f"{chain}-proxy-{kind}", "traffic of the proxy itself", match)
+        yield alone(f"{chain}-proxy-{kind}", "traffic of the proxy itself", match)
     if spec.exclude_uids:
-        yield _alone(f"{chain}-exclude-uid", "--exclude-uid", Match(uid=among(spec.exclude_uids)))
+        yield alone(f"{chain}-exclude-uid", "--exclude-uid", Match(uid=among(spec.exclude_uids)))
     if spec.exclude_owner_groups:
-        yield _alone(f"{chain}-exclude-group", "--exclude-owner-group", Match(gid=among(spec.exclude_owner_groups)))
+        yield alone(f"{chain}-exclude-group", "--exclude-owner-group", Match(gid=among(spec.exclude_owner_groups)))
     if spec.owner_groups is not None:
         outside = Match(gid=among(spec.owner_groups, negated=True))
-        yield _alone(f"{chain}-other-group", "not in a group of --owner-group", outside)
+        yield alone(f"{chain}-other-group", "not in a group of --owner-group", outside)
 
 
 def _hairpin(spec: CaptureSpec) -> Iterator[Rule]:
@@ -362,61 +245,14 @@ def _not_outbound(spec: CaptureSpec, chain: str) -> Iterator[Rule]:
     for family in spec.families:
         if not any(_is_loopback(cidr) and Family.of(cidr) is family for cidr in spec.outbound_cidrs):
             to_lo = Match(family=family, out_interface=LO)
-            yield _alone(f"{chain}-local-{DIGIT[family]}", "stays on this machine", to_lo)
+            yield alone(f"{chain}-local-{DIGIT[family]}", "stays on this machine", to_lo)
             loopback = Match(family=family, destination=among_networks([LOOPBACK[family]]))
-            yield _alone(f"{chain}-loopback-{DIGIT[family]}", "a loopback address", loopback)
-    for family, excluded in _by_family(spec, spec.exclude_outbound_cidrs):
+            yield alone(f"{chain}-loopback-{DIGIT[family]}", "a loopback address", loopback)
+    for family, excluded in by_family(spec, spec.exclude_outbound_cidrs):
         match = Match(family=family, destination=among_networks(excluded))
-        yield _alone(f"{chain}-exclude-cidr-{DIGIT[family]}", "--exclude-outbound-cidr", match)
-
-
-def _outbound(spec: CaptureSpec) -> Iterator[tuple[str, Match]]:
-    for family in spec.families:
-        if spec.outbound_ports:
-            ports = among_ports(spec.outbound_ports)
-            yield f"out-port-{DIGIT[family]}", Match(family=family, protocols=TCP, destination_ports=ports)
-    for family, cidrs in _by_family(spec, spec.outbound_cidrs):
-        yield f"out-{DIGIT[family]}", _to(family, cidrs, TCP)
-
-
-def _lookups(spec: CaptureSpec, protocols: tuple[Protocol, ...]) -> Iterator[tuple[str, Match]]:
-    """Port 53 of the captured servers: a match for each family, and one for each interface a server is scoped to."""
-    for family in spec.families:
-        ours = [server for server in spec.dns_servers if Family.of(server.network) is family]
-        for position, interface in enumerate(sorted({server.interface or "" for server in ours})):
-            networks = [server.network for server in ours if (server.interface or "") == interface]
-            match = replace(_to(family, networks, protocols), destination_ports=among_ports([DNS]))
-            if interface:
-                yield f"{DIGIT[family]}-scoped-{position}", replace(match, out_interface=among([interface]))
-            else:
-                yield DIGIT[family], match
-
-
-def _to(family: Family, networks: Iterable[Network], protocols: tuple[Protocol, ...]) -> Match:
-    """Return the match for these destinations; a network of all addresses is no question at all."""
-    destination = among_networks(networks)
-    if any(network.prefixlen == 0 for network in destination.values):
-        return Match(family=family, protocols=protocols)
-    return Match(family=family, protocols=protocols, destination=destination)
-
-
-def _with_ports(match: Match, ports: tuple[Ports, ...]) -> Match:
-    selected = among_ports(ports)
-    return match if selected.values == (ALL_PORTS,) else replace(match, destination_ports=selected)
-
-
-def _by_family(spec: CaptureSpec, networks: Iterable[Network]) -> Iterator[tuple[Family, list[Network]]]:
-    found = list(networks)
-    for family in spec.families:
-        ours = [network for network in found if Family.of(network) is family]
-        if ours:
-            yield family, ours
+        yield alone(f"{chain}-exclude-cidr-{DIGIT[family]}", "--exclude-outbound-cidr", match)
 
 
 def _is_loopback(network: Network) -> bool:
     loopback = LOOPBACK[Family.of(network)]
     return network.prefixlen >= loopback.prefixlen and network.network_address in loopback
-
-
-def _alone(rule_id: str, why: str, match: Match) -> Rule:
-    return Rule(rule_id, why, match, LeaveAlone())

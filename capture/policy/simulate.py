@@ -11,7 +11,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-from meshdns.capture.policy.plan import LISTENER
 from meshdns.capture.policy.ruleset import (
     Chain,
     ConnectionState,
@@ -32,6 +31,7 @@ from meshdns.capture.policy.ruleset import (
     TransparentProxy,
 )
 from meshdns.capture.policy.spec import Address, Family, Network, Ports
+from meshdns.capture.policy.terms import LISTENER
 
 NOTHING_MATCHES: Final = "no rule captures it"
 

@@ -15,10 +15,10 @@ from ipaddress import ip_network
 from typing import Final
 from zlib import crc32
 
-from meshdns.capture.policy.plan import LISTENER
 from meshdns.capture.policy.ruleset import Protocol, Rule, RuleSet, SetZone
 from meshdns.capture.policy.simulate import Fate, Packet, Verdict, holds, simulate
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network, Server
+from meshdns.capture.policy.terms import LISTENER
 from meshdns.capture.prove.exchange import Fault, Probe, Reply, Sender
 
 DNS_PORT: Final = 53

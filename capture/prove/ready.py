@@ -8,9 +8,9 @@ import time
 from typing import Final
 
 from meshdns.capture.errors import PreflightError
-from meshdns.capture.policy.plan import LISTENER
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.policy.terms import LISTENER
 from meshdns.capture.prove.checks import is_ours, query
 from meshdns.capture.prove.exchange import Probe, Sender
 from meshdns.capture.prove.probe import send_all

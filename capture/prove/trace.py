@@ -15,7 +15,6 @@ from typing import Final
 
 from meshdns.capture.dialects.nft.render import rule_text
 from meshdns.capture.errors import ApplyError, PreflightError
-from meshdns.capture.policy.plan import DNS, LO, TCP_AND_UDP
 from meshdns.capture.policy.ruleset import (
     Count,
     LeaveAlone,
@@ -29,6 +28,7 @@ from meshdns.capture.policy.ruleset import (
     among_ports,
 )
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Ports
+from meshdns.capture.policy.terms import DNS, LO, TCP_AND_UDP
 from meshdns.capture.system.runner import run, stream
 
 TABLE: Final = "inet meshdns_trace"

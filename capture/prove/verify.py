@@ -19,10 +19,11 @@ from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.install import Installation, inspect
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import PreflightError
-from meshdns.capture.policy.plan import LISTENER, plan
+from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import CaptureSpec, Family, Server
+from meshdns.capture.policy.terms import LISTENER
 from meshdns.capture.prove.checks import (
     HELLO,
     SAMPLES,
