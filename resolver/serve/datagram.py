@@ -194,24 +194,25 @@ class DatagramListener:
         spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
         if isinstance(decision, bytes):
             self._send(decision, client)
-            self._tell(client, packet, decision, spent)
+            self._tell(client, packet, decision, spent, None)
         elif isinstance(decision, Forward):
             self.counters.forwarded += 1
 
             def respond(reply: bytes) -> None:
                 whole = decision.complete(packet, reply)
                 self._send(whole, client)
-                self._tell(client, packet, whole, spent)
+                self._tell(client, packet, whole, spent, decision)
 
             self._submit(decision.packet, decision, client, decision.limit, respond)
         else:
             self._other(packet, decision, client)
         return False
 
-    def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent) -> None:
+    def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent, forward: Forward | None) -> None:
         if self._observe is not None:
             total_ns = time.perf_counter_ns() - spent.begun_ns
-            self._observe(Observation("udp", client, packet, reply, spent.decided_ns, total_ns))
+            asked = forward.query if forward else None
+            self._observe(Observation("udp", client, packet, reply, spent.decided_ns, total_ns, asked))
 
     def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> bool:
         counters = self.counters

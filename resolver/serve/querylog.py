@@ -12,16 +12,19 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
 from meshdns.resolver.query.effects import Outcome
-from meshdns.resolver.query.wire import Malformed, parse
+from meshdns.resolver.query.wire import Malformed, Query, parse
 from meshdns.resolver.serve.metrics import RCODE_NAMES, TYPE_NAMES
 from meshdns.resolver.table.names import to_text
 
 OUTCOMES_MAX: Final = 8192
-"""Outcomes whose reply has not been seen; more than can be in flight, so that reaching it means they never come."""
+"""Outcomes whose reply has not been seen: more than can be in flight. Those of the relay and of `explain` never are."""
 
 
 class Observation(NamedTuple):
-    """One reply. `decided_ns` is the time until it was decided where it comes from, `total_ns` until it was sent."""
+    """One reply. `decided_ns` is the time until it was decided where it comes from, `total_ns` until it was sent.
+
+    `forwarded` is what was asked in place of `packet` where our table had no answer: a query's own `Forward.query`.
+    """
 
     transport: Literal["udp", "tcp"]
     client: Any
@@ -29,6 +32,7 @@ class Observation(NamedTuple):
     reply: bytes
     decided_ns: int
     total_ns: int
+    forwarded: Query | None = None
 
 
 Observe = Callable[[Observation], None]
@@ -40,22 +44,21 @@ class QueryLog:
     def __init__(self, write: Callable[[str], None]) -> None:
         """`write` gets each line, without its end."""
         self._write = write
-        self._outcomes: dict[tuple[int, bytes, int], Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}  # by the identity of their query, which they keep alive
 
     def forwarded(self, outcome: Outcome) -> None:
         """Remember how a query was answered that our table could not answer; its reply is on its way."""
         if len(self._outcomes) >= OUTCOMES_MAX:
-            self._outcomes.clear()
-        query = outcome.query
-        self._outcomes[query.id, query.key, query.qtype] = outcome
+            del self._outcomes[next(iter(self._outcomes))]
+        self._outcomes[id(outcome.query)] = outcome
 
     def replied(self, seen: Observation) -> None:
         """Write the line of one reply."""
         query = parse(seen.packet)
-        name, kind, outcome = None, None, None
+        name, kind = None, None
+        outcome = self._outcomes.pop(id(seen.forwarded), None)
         if not isinstance(query, Malformed):
             name, kind = to_text(query.name), TYPE_NAMES.get(query.qtype, f"TYPE{query.qtype}")
-            outcome = self._outcomes.pop((query.id, query.key, query.qtype), None)
         rcode = seen.reply[3] & 15
         line = {
             "time": _now(),

@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
         counters.queries += 1
         begun_ns = time.perf_counter_ns()
         decision = decide(packet, listener.table(), counters.tally, stream=True)
-        told = self._teller(packet, begun_ns) if listener.observe is not None else None
+        told = self._teller(packet, decision, begun_ns) if listener.observe is not None else None
         if isinstance(decision, bytes):
             self._write(decision)
             if told is not None:
@@ -247,15 +247,16 @@ class Connection(asyncio.Protocol):
         else:
             counters.responses += 1
 
-    def _teller(self, packet: bytes, begun_ns: int) -> Callable[[bytes], None]:
+    def _teller(self, packet: bytes, decision: bytes | Forward | Drop, begun_ns: int) -> Callable[[bytes], None]:
         """Return what tells the listener's observer of the reply to a packet that has just been decided on."""
         decided_ns = time.perf_counter_ns() - begun_ns
         observe, client = self._listener.observe, self._client
+        asked = decision.query if isinstance(decision, Forward) else None
 
         def told(reply: bytes) -> None:
             if observe is not None:
                 total_ns = time.perf_counter_ns() - begun_ns
-                observe(Observation("tcp", client, packet, reply, decided_ns, total_ns))
+                observe(Observation("tcp", client, packet, reply, decided_ns, total_ns, asked))
 
         return told
 
