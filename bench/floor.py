@@ -49,15 +49,18 @@ class Floor:
         batch, rest = self._batch, self._rest
         packets, replies, names = batch.packets, batch.replies, batch.names
         reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
-        length = 2 + len(rest)
         sizes = batch.receive()
-        count = len(sizes)
-        for slot in range(count):
+        count = 0
+        for slot, size in enumerate(sizes):
             start = slot << 16
-            at = slot << 12
-            replies[at : at + length] = packets[start : start + 2] + rest
-            reply_sizes[slot] = length
-            reply_names[slot] = names[slot]
+            packet = packets[start : start + size]  # as recvfrom would give it
+            reply = packet[:2] + rest
+            length = len(reply)
+            at = count << 12
+            replies[at : at + length] = reply
+            reply_sizes[count] = length
+            reply_names[count] = names[slot]
+            count += 1
         if count:
             batch.send(count)
         self._waiting = count > 1
