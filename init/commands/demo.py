@@ -26,7 +26,7 @@ def demo() -> None:
       meshdns demo
     """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
     for program, package in PROGRAMS.items():
-        if shutil.which(program, path=None) is None:
+        if shutil.which(program) is None:
             raise MissingError(f"cannot run the demo: there is no program {program}: install the package {package}")
     if not inside():
         run_inside(["-m", "meshdns.init.cli", "demo"])

@@ -19,7 +19,7 @@ from typing import Final
 from meshdns.init.errors import MissingError
 
 _MARK: Final = "MESHDNS_INSIDE_DEMO"
-"""Set for the process that runs inside; its value is the pid of the one outside, against a value left by accident."""
+"""Set to 1 for the process that runs inside, which is the first of its PID namespace as well."""
 
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
@@ -46,7 +46,10 @@ def run_inside(arguments: Sequence[str]) -> None:
 
 
 def _check_subordinate_ids() -> None:
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's arbitrary uid
+        user = str(os.geteuid())
     if shutil.which("newuidmap") is None:
         message = "cannot be root of a namespace with a uid for the proxy: install the package uidmap, or run as root"
         raise MissingError(message)
