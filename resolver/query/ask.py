@@ -13,12 +13,11 @@ from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.cache import CHECKING_DISABLED, DNSSEC_OK, Key
 from meshdns.resolver.query.exchange import Question
 from meshdns.resolver.query.reply import AD, HEADER_BYTES, OPCODE, passed_on
-from meshdns.resolver.query.wire import OUR_EDNS_BYTES, STREAM_MOST_BYTES, opt_record
+from meshdns.resolver.query.wire import OUR_EDNS_BYTES, QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, opt_record
 
 RD: Final = 0x0100
 CD: Final = 0x0010
 
-_QUESTION_TAIL_BYTES: Final = 4
 _TXT_IN: Final = b"\0\x10\0\1"
 _HEAD: Final = Struct("!HHHHH")
 _ADDITIONAL: Final = (b"\0\0", b"\0\1")  # ARCOUNT of a query without and with an OPT record
@@ -56,7 +55,7 @@ def question_of(forward: Forward) -> Question:
     else:
         opt = opt_record(0, dnssec_ok=edns.dnssec_ok, options=passed_on(edns.options))
     message = _HEAD.pack(query.flags & (RD | CD) | AD, 1, 0, 0, 1) + packet[HEADER_BYTES : query.end] + opt
-    return Question(query.key, packet[query.end - _QUESTION_TAIL_BYTES : query.end], message, len(opt))
+    return Question(query.key, packet[query.end - QUESTION_TAIL_BYTES : query.end], message, len(opt))
 
 
 def loop_question(name: bytes) -> Question:

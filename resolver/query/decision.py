@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 from meshdns.resolver.query.chase import Chase
 from meshdns.resolver.query.wire import Query
 
-_COUNTED_TYPES: Final = frozenset((1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 48, 52, 64, 65, 255, 257))
+COUNTED_TYPES: Final = frozenset((1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 48, 52, 64, 65, 255, 257))
+"""Types that are counted apart; strangers must not make the counters grow without end."""
+
 _KIND_BYTES: Final = 4  # type and class
 
 
@@ -53,5 +55,5 @@ def read_tally(tally: Tally) -> dict[tuple[int, int], int]:
 
 
 def tally_key(qtype: int, rcode: int) -> bytes:
-    """Return where a reply is counted; rare types share a place, or strangers could make the counters grow for ever."""
-    return (qtype if qtype in _COUNTED_TYPES else 0).to_bytes(2, "big") + b"\0\1" + bytes((rcode,))
+    """Return where a reply is counted; rare types share a place."""
+    return (qtype if qtype in COUNTED_TYPES else 0).to_bytes(2, "big") + b"\0\1" + bytes((rcode,))

@@ -19,6 +19,7 @@ from meshdns.resolver.query.ask import key_of, loop_question, question_of
 from meshdns.resolver.query.asking import Asking, Client
 from meshdns.resolver.query.cache import POPULAR_HITS, Cache, Entry, Key
 from meshdns.resolver.query.complete import Find
+from meshdns.resolver.query.decision import COUNTED_TYPES
 from meshdns.resolver.query.effects import (
     Answer,
     CheckLoop,
@@ -51,9 +52,6 @@ RECHECK_S: Final = 30.0
 
 LOOP_CHECK_INTERVAL_S: Final = 30.0
 """How often a silent server is suspected of leading back to us."""
-
-_COUNTED_TYPES: Final = frozenset({1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 48, 52, 64, 65, 255, 257})
-"""Types from strangers must not make the counters grow without end."""
 
 
 class Forwarding:
@@ -326,7 +324,7 @@ class Forwarding:
         """Count a reply and return it."""
         stream = forward.limit == STREAM_MOST_BYTES
         qtype = forward.query.qtype
-        kind = source, stream, qtype if qtype in _COUNTED_TYPES else 0, rcode
+        kind = source, stream, qtype if qtype in COUNTED_TYPES else 0, rcode
         replies = self.counters.replies
         replies[kind] = replies.get(kind, 0) + 1
         if self.observe is not None:

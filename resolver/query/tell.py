@@ -16,7 +16,7 @@ from meshdns.resolver.query.effects import Source
 from meshdns.resolver.query.finish import Reason, fail, finish, option
 from meshdns.resolver.query.reply import HEADER_BYTES, REFUSED, SERVFAIL, Reply
 from meshdns.resolver.query.servers import Server
-from meshdns.resolver.query.wire import STREAM_MOST_BYTES, error, truncate
+from meshdns.resolver.query.wire import QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, error, truncate
 
 OTHER_ERROR: Final = 0
 NOT_READY: Final = 14
@@ -24,8 +24,6 @@ NO_REACHABLE_AUTHORITY: Final = 22
 """INFO-CODEs of extended DNS errors (RFC 8914, section 4)."""
 
 Telling = tuple[bytes, Source, int, str]
-
-_QUESTION_TAIL_BYTES: Final = 4
 
 
 def room(forward: Forward) -> int:
@@ -90,6 +88,6 @@ def _completed(forward: Forward, reply: Reply, find: Find, age_s: int = 0) -> by
     if not reply.chain:
         return None
     packet, query = forward.packet, forward.query
-    kind = packet[query.end - _QUESTION_TAIL_BYTES : query.end]
+    kind = packet[query.end - QUESTION_TAIL_BYTES : query.end]
     joined = complete(reply, kind, query.end - HEADER_BYTES, find, age_s)
     return None if joined is None else finish(joined, packet, query, room(forward))

@@ -24,7 +24,7 @@ TYPE_NAMES: Final = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR",
     43: "DS", 48: "DNSKEY", 52: "TLSA", 64: "SVCB", 65: "HTTPS", 255: "ANY", 257: "CAA",
 }  # fmt: skip
-"""IANA's registry; any other type counts as `other`, so that a stranger cannot make series without end."""
+"""Of `COUNTED_TYPES`, by IANA's registry; any other counts as `other`: strangers cannot make series without end."""
 
 RCODE_NAMES: Final = {
     0: "NOERROR",

@@ -8,7 +8,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from resolving import ADDRESS_AND_AUTO, running
 
-from meshdns.resolver.serve.metrics import Histogram, Metric, exposition, number
+from meshdns.resolver.query.decision import COUNTED_TYPES
+from meshdns.resolver.serve.metrics import TYPE_NAMES, Histogram, Metric, exposition, number
 
 NAME = re.compile(r"meshdns_[a-z][a-z_]*")
 
@@ -32,6 +33,11 @@ def test_the_text_says_what_was_given() -> None:
     assert samples["meshdns_three_seconds_count", (("source", "cache"),)] == 6
     assert samples["meshdns_three_seconds_sum", (("source", "cache"),)] == 7.5
     assert samples["meshdns_four_seconds_bucket", (("le", "+Inf"),)] == 1
+
+
+def test_every_type_that_is_counted_apart_has_a_name() -> None:
+    """No type is counted and then shown as `other`, and none has a name that no count ever gets."""
+    assert set(TYPE_NAMES) == COUNTED_TYPES
 
 
 def test_a_running_resolver_counts_its_answers(tmp_path: Path) -> None:
