@@ -75,5 +75,4 @@ class ForwardCounters:
     overloaded: int = 0
     garbage: int = 0
     truncated: int = 0
-    completed: int = 0
     loops: int = 0
