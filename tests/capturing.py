@@ -154,15 +154,17 @@ class World:
                 sender.sendto(b"", (address, self.dns_port))
 
     def send(self, probe: Probe) -> tuple[Fate, int | None]:
-        """Send a probe and tell its fate, with the port of a redirect."""
+        """Send a probe and tell its fate, with the port that it was sent to instead."""
         try:
             answer = self._ask(probe)
         except (PermissionError, ConnectionRefusedError, ConnectionResetError):
             return Fate.REJECT, None
         except TimeoutError:
             return Fate.DROP, None
-        fate, _, port = answer.partition(" ")
-        return Fate(fate), int(port) if port else None
+        if answer == "direct":
+            return Fate.DIRECT, None
+        port = answer.removeprefix("tproxy ")
+        return Fate.REDIRECT if port == answer else Fate.TPROXY, int(port)
 
     def _ask(self, probe: Probe) -> str:
         place = self.outside if probe.inbound else self.pod
@@ -206,10 +208,10 @@ def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
             stack.enter_context(_serving(outside, listeners))
             inside = [(address, port, "direct") for address in (*POD, *STUB) for port in (53, 80, 22, 8080, 15008)]
             if resolver:
-                inside += [(address, port, f"redirect {port}") for address in CAPTURED_AT for port in (15053, 15001)]
-                udp = [(address, 15006, "redirect 15006") for address in CAPTURED_AT]
+                inside += [(address, port, str(port)) for address in CAPTURED_AT for port in (15053, 15001)]
+                udp = [(address, 15006, "15006") for address in CAPTURED_AT]
                 stack.enter_context(_serving(pod, udp, [socket.SOCK_DGRAM]))
-                tcp = [(address, 15006, "redirect 15006") for address in INBOUND_AT]
+                tcp = [(address, 15006, "15006") for address in INBOUND_AT]
                 stack.enter_context(_serving(pod, tcp, [socket.SOCK_STREAM]))
             stack.enter_context(_serving(pod, inside))
             yield World(pod, outside, backend)
@@ -261,7 +263,7 @@ def _answer(selector: selectors.BaseSelector) -> None:
                 connection, _ = listener.accept()
                 with connection, contextlib.suppress(OSError):
                     kept = connection.getsockname()[1] != listener.getsockname()[1]
-                    connection.sendall(key.data.replace(b"redirect", b"tproxy") if kept else key.data)
+                    connection.sendall(b"tproxy " + key.data if kept else key.data)
             else:
                 packet, client = listener.recvfrom(64)
                 if packet:  # a heartbeat wants no answer
