@@ -21,7 +21,7 @@ test:    ## everything that this machine can prove, in minutes
 	@scripts/need $(TEST_PROGRAMS)
 	@scripts/venv requirements-dev.lock
 	@scripts/peers $(TEST_PEERS)
-	@scripts/in-namespace python -m pytest -n auto --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
+	@scripts/in-namespace python -m pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST_ARGS)
 
 test-libiptc: ## the backend through python-iptables, which this builds from source
 	@scripts/need $(TEST_PROGRAMS) g++:g++

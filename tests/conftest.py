@@ -11,14 +11,19 @@ IDS = os.environ.get("MESHDNS_IDS", "all" if os.geteuid() == 0 else "one")
 """Which users exist: all (root), some (a user namespace with subordinate ids) or one (see scripts/in-namespace)."""
 
 HERE = Path(__file__).parent
+SPREAD = ("test_fates.py", "test_render.py", "test_parse.py")
+"""Files of very many rows, each with a namespace of its own: any core may take any row."""
+
 OTHER_USERS = ("capture", "relay", "init/test_together.py", "init/test_demo.py")
 """Where tests send packets as other users than 0."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs users that do not exist here."""
+    """Skip what needs users that do not exist here; keep the tests of a file on one core, all but long tables."""
     for item in items:
         place = item.path.relative_to(HERE)
+        if place.name not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(str(place)))
         if IDS == "one" and any(place.is_relative_to(other) for other in OTHER_USERS):
             item.add_marker(
                 pytest.mark.skip(reason="needs other users than 0: run as root, or with a line in /etc/subuid")

@@ -18,7 +18,7 @@ from meshdns.capture.apply.backend import AUTO, BACKENDS
 from meshdns.capture.apply.choice import installed, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.install import inspect, install
 from meshdns.capture.apply.record import Record, from_comments, to_comments
-from meshdns.capture.errors import CaptureError, ConfirmError
+from meshdns.capture.errors import CaptureError, ConfirmError, PreflightError
 from meshdns.capture.system import notes
 from meshdns.capture.system.namespace import locked
 
@@ -120,6 +120,8 @@ def _bring_back(previous: Record | None) -> None:
         notes.dismiss_watch()
         uninstall_everywhere(AUTO)
         return
+    if previous.backend not in BACKENDS:
+        raise PreflightError(f"cannot bring back what was installed: this version has no backend {previous.backend!r}")
     backend = BACKENDS[previous.backend]()
     install(backend, previous)
     remove_elsewhere(backend)

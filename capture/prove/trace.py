@@ -59,6 +59,10 @@ class Interest:
     match: Match | None = None
 
 
+PACKETS_KNOWN: Final = 4096
+"""How many packets are remembered as introduced, so that a trace of days stays small."""
+
+
 def table_text(spec: CaptureSpec, interest: Interest) -> str:
     """Return what nft reads to mark the packets of interest, on their way out and on their way in."""
     going_out = list(_matches(spec, interest))
@@ -123,6 +127,8 @@ def tell(line: str, handles: Handles, rules: Mapping[str, Rule], seen: set[str])
         return
     packet, table, chain, kind, rest = event.groups()
     if kind == "packet:" and packet not in seen:
+        if len(seen) >= PACKETS_KNOWN:
+            seen.clear()  # some packet under way is introduced a second time
         seen.add(packet)
         yield f"{packet} {_introduce(rest)}"
     if kind != "rule" or table == TABLE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -25,6 +26,8 @@ def demo() -> None:
     Example:
       meshdns demo
     """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    # An ordinary user's PATH on Debian lacks the directories of nft.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             raise MissingError(f"cannot run the demo: there is no program {program}: install the package {package}")

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import pickle
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -104,7 +105,7 @@ class Reloader:
             try:
                 async with asyncio.timeout(LOAD_S):
                     await self._load()
-            except (LoadError, TimeoutError, OSError) as error:
+            except (LoadError, TimeoutError, OSError, pickle.PickleError, struct.error) as error:
                 self.counters.failures += 1
                 logger.warning("cannot load the manifests: %s: what was loaded before is served on", error or "no end")
 
