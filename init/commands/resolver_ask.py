@@ -17,6 +17,7 @@ from meshdns.init.commands.resolver import admin_option, resolver
 from meshdns.init.errors import MissingError
 from meshdns.init.parameters import SERVER
 from meshdns.resolver.serve.address import SocketAddress
+from meshdns.resolver.serve.metrics import TYPE_NAMES
 
 RCODE_ERROR: Final = 1
 """Exit code of `query` for any RCODE but NOERROR."""
@@ -68,6 +69,8 @@ def explain(what: str, qtype: str, admin: SocketAddress, *, as_json: bool) -> No
       meshdns resolver explain auto.internal
       meshdns resolver explain 240.240.0.1:80
     """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    if qtype.upper() not in TYPE_NAMES.values():
+        raise click.BadParameter(f"{qtype!r} is not one of {', '.join(TYPE_NAMES.values())}", param_hint="TYPE")
     address = _address(what)
     asked = {"name": what, "type": qtype} if address is None else {"address": address[0], "port": address[1]}
     found = ask_json(admin, "/explain", asked)
@@ -167,11 +170,12 @@ def _answer(row: dict[str, Any]) -> str:
 
 def _zone_lines(rows: Iterable[dict[str, Any]]) -> Iterable[str]:
     for row in rows:
-        if row["external_name"]:
-            yield f"{row['host']}.\t{row['ttl']}\tIN\tCNAME\t{row['external_name']}."
+        names = (row["host"], *row["aliases"])
+        for name in names if row["external_name"] else ():
+            yield f"{name}.\t{row['ttl']}\tIN\tCNAME\t{row['external_name']}."
         for address in row["addresses"]:
             kind = "AAAA" if ":" in address else "A"
-            for name in (row["host"], *row["aliases"]):
+            for name in names:
                 yield f"{name}.\t{row['ttl']}\tIN\t{kind}\t{address}"
 
 
