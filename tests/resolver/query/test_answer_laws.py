@@ -190,6 +190,7 @@ WORST: dict[str, bytes] = {
 }
 
 
+@pytest.mark.no_cover  # tracing lines costs the long way more than the short one
 @pytest.mark.parametrize("packet", WORST.values(), ids=WORST.keys())
 def test_cost_of_the_worst_packet(packet: bytes) -> None:
     """Deciding on any packet of 512 bytes costs at most 20 times what a plain query costs."""
