@@ -31,6 +31,7 @@ class Settings:
     def __init__(self, group: str) -> None:
         self.prefix = f"MESHDNS_{group.upper()}_"
         self._names: set[str] = set()
+        self._many: set[str] = set()
 
     def option(self, *declarations: str, many: bool = False, **attributes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
         """Return `click.option` with the group's environment name.
@@ -41,6 +42,7 @@ class Settings:
         self._names.add(name)
         attributes.setdefault("show_default", attributes.get("default") is not None)
         if many:
+            self._many.add(name)
             attributes.update(type=ListType(attributes["type"]), multiple=True, callback=_flatten)
         return click.option(*declarations, envvar=self.variable(name), **attributes)
 
@@ -78,10 +80,16 @@ class Settings:
             values = read_settings(path)
         except ManifestError as error:
             raise click.BadParameter(str(error), ctx, param) from error
+        said = {}
         for key, line in values.lines.items():
             if key not in self._names:
                 raise click.BadParameter(f"{path}:{line}: unknown key {key!r}{nearest(key, self._names)}", ctx, param)
-        said = {key.replace("-", "_"): value for key, value in values.items()}
+            value = values[key]
+            if key in self._many and isinstance(value, str):
+                value = [value]  # as with a flag, one value may be a comma list
+            elif key not in self._many and isinstance(value, list):
+                raise click.BadParameter(f"{path}:{line}: {key}: takes one value, not a list", ctx, param)
+            said[key.replace("-", "_")] = value
         ctx.default_map = {**(ctx.default_map or {}), **said}  # before what Istio's own settings say
 
 

@@ -66,6 +66,8 @@ def test_the_first_source_wins(
         ("dns-port: 0\n", "give a number from 1 to 65535"),
         ("dns-port: {a: 1}\n", ":1: dns-port: must be a value or a list"),
         ("dns-port: [\n", "cannot parse"),
+        ("dns-port: [7]\n", ":1: dns-port: takes one value, not a list"),
+        ("ports: [8]\nrelay: [true]\n", ":2: relay: takes one value, not a list"),
     ],
 )
 def test_a_bad_settings_file_is_refused(
@@ -77,6 +79,16 @@ def test_a_bad_settings_file_is_refused(
     with pytest.raises(click.UsageError) as refusal:
         read(["--config", str(file)], {}, monkeypatch)
     assert message in refusal.value.format_message()
+
+
+@pytest.mark.parametrize("text", ["ports: 8\n", 'ports: "8"\n', "ports: [8]\n"])
+def test_one_value_of_many_needs_no_list(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that takes several values takes one from the file as well, as it does from a flag."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    assert read(["--config", str(file)], {}, monkeypatch) == "15053 (8,) True"
+    file.write_text('ports: "8, 9"\n')
+    assert read(["--config", str(file)], {}, monkeypatch) == "15053 (8, 9) True"
 
 
 def test_a_misspelt_variable_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
