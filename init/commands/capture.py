@@ -283,7 +283,10 @@ def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, 
     except PreflightError as error:
         click.echo(f"meshdns: going by options and defaults: {error}", err=True)
         return _spec(options)
-    return record.spec if record else _spec(options)
+    if record is None:
+        click.echo("meshdns: nothing is installed: going by options and defaults", err=True)
+        return _spec(options)
+    return record.spec
 
 
 def _spec(options: dict[str, object]) -> CaptureSpec:

@@ -101,6 +101,7 @@ class Resolver:
         self._interrupted = False
         self._notifier = Notifier()
         self._told_ready = False
+        self._told_unrelayed = False
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then leave in good order."""
@@ -230,6 +231,9 @@ class Resolver:
         self.table = table
         for datagram in self.datagrams:
             datagram.table = table
+        if not self.companions and not self._told_unrelayed and any(row.lease for row in table.rows):
+            self._told_unrelayed = True
+            logger.warning("leased addresses are answered, but nothing stands behind them: --no-relay")
         self._tell_ready()
 
     def _tell_ready(self) -> None:

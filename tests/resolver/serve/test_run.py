@@ -36,6 +36,14 @@ def test_both_names_are_answered_over_udp_and_tcp(entries: Path, tmp_path: Path)
         assert one.ask("auto.internal", tcp=True).answer == one.ask("auto.internal").answer
 
 
+def test_leases_without_a_relay_are_told_once(entries: Path, tmp_path: Path) -> None:
+    """With --no-relay a leased address leads nowhere, and the log says so, once."""
+    with running(entries, tmp_path / "home") as one:
+        (entries / "late.yaml").write_text(ONE_MORE)
+        one.wait_for("late.internal", ["240.240.0.2"])
+        assert one.log.read_text().count("nothing stands behind them: --no-relay") == 1
+
+
 def test_an_added_entry_is_answered_within_a_second(entries: Path, tmp_path: Path) -> None:
     """A file that appears is answered within a second of the child's start; a file that goes takes its names along."""
     with running(entries, tmp_path / "home") as one:
