@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import dns.message
 import dns.query
 import dns.rdatatype
+from ports import free_port
 
 MESHDNS = (sys.executable, "-m", "meshdns.init.cli")
 READY_WITHIN_S = 20.0
@@ -40,18 +40,6 @@ spec:
   resolution: STATIC
   endpoints: [{address: 198.51.100.2}]
 """
-
-
-def free_port() -> int:
-    """Return a port that was free for UDP and TCP a moment ago."""
-    for _ in range(50):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            port: int = udp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                tcp.bind(("127.0.0.1", port))
-                return port
-    raise AssertionError("no port is free for both UDP and TCP")
 
 
 @dataclass(frozen=True, slots=True)

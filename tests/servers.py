@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,9 +26,9 @@ import dns.exception
 import dns.message
 import dns.query
 import pytest
+from ports import ADDRESS, free_port
 
 START_S: Final = 10.0
-ADDRESS: Final = "127.0.0.1"
 
 
 @dataclass(slots=True)
@@ -103,16 +102,6 @@ def nsd(zone: str, *records: str, port: int = 0) -> Iterator[Server]:
         )
         with _running([_program("nsd"), "-d", "-c", str(config)], port) as server:
             yield server
-
-
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP now."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((ADDRESS, 0))
-            with contextlib.suppress(OSError):
-                tcp.bind(udp.getsockname())
-                return int(udp.getsockname()[1])
 
 
 def _program(name: str) -> str:

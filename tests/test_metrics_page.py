@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ports import free_port
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from resolving import ADDRESS_AND_AUTO, free_port, running
+from resolving import ADDRESS_AND_AUTO, running
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 HEAD_LINES = 7

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import dns.zone
 import pytest
-from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, free_port, running
+from ports import free_port
+from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
 
 SERVICES = """\
 ---

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import dns.message
 import dns.query
-from resolving import ADDRESS_AND_AUTO, MESHDNS, free_port
+from ports import free_port
+from resolving import ADDRESS_AND_AUTO, MESHDNS
 
 PASSING = """
 import os, sys

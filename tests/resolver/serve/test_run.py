@@ -13,7 +13,8 @@ from pathlib import Path
 
 import dns.rcode
 import pytest
-from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, free_port, running
+from ports import free_port
+from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
 
 BROKEN = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: broken}\nspec: {hosts: [broken"
 ONE_MORE = ADDRESS_AND_AUTO.split("---")[1].replace("auto", "late")
