@@ -16,6 +16,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import fakes
+import ports
 import pytest
 import servers
 from fakes import FakeUpstream
@@ -95,7 +96,7 @@ def addresses(reply: dns.message.Message) -> list[str]:
 
 
 def at(upstream: FakeUpstream | servers.Server) -> tuple[str, int]:
-    return getattr(upstream, "address", servers.ADDRESS), upstream.port
+    return getattr(upstream, "address", ports.ADDRESS), upstream.port
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
