@@ -14,7 +14,7 @@ import click
 
 from meshdns.capture.errors import CaptureError
 from meshdns.init.errors import InitError
-from meshdns.init.version import VERSION
+from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
 
@@ -33,6 +33,7 @@ COMMANDS: Final = {
         ("resolver", "resolver_ask", "resolver_check"),
     ),
     "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
+    "completion": _Entry("Print what makes a shell complete these commands with the Tab key.", ("completion",)),
 }
 """The first module of a command holds it; the others add to it."""
 
@@ -58,18 +59,35 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted and not ctx.resilient_parsing:
+        known = commit()
+        click.echo(f"meshdns {VERSION}" + (f" (commit {known})" if known else ""))
+        ctx.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(VERSION, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show version and commit.",
+)
 def meshdns() -> None:
     """Service-mesh names that resolve and connect where they are looked up.
 
     \b
-    First steps, on one machine, nothing left behind:
+    See it work on this machine, in namespaces of its own:
       meshdns demo
-    In a pod or on a VM:
-      meshdns resolver run --manifests /etc/meshdns/entries
-      meshdns capture install
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    Into a pod; onto a virtual machine:
+      meshdns inject -f deployment.yaml | kubectl apply -f -
+      meshdns vm onboard
+    What would keep it from working here; why a name answers as it does:
+      meshdns capture doctor
+      meshdns resolver explain auto.internal
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

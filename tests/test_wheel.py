@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -36,7 +37,8 @@ def test_every_module_imports_from_the_wheel(tmp_path: Path) -> None:
         "-w",
         tmp_path,
     ]
-    subprocess.run([*map(str, pip), str(copy)], check=True, capture_output=True, timeout=60)
+    built_from = {**os.environ, "MESHDNS_REVISION": "0123456789abcdef" * 2}
+    subprocess.run([*map(str, pip), str(copy)], check=True, capture_output=True, timeout=60, env=built_from)
     (wheel,) = tmp_path.glob("*.whl")
     expected = {f"meshdns/{path.relative_to(copy)}" for package in PACKAGES for path in (copy / package).rglob("*.py")}
     with zipfile.ZipFile(wheel) as archive:
@@ -45,10 +47,10 @@ def test_every_module_imports_from_the_wheel(tmp_path: Path) -> None:
     modules = [name.removesuffix(".py").replace("/", ".") for name in sorted(expected)]
     code = (
         "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; "
-        "import meshdns.init.cli as cli; print(cli.__file__)"
+        "import meshdns.init.version as version; print(version.__file__, version.commit())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *modules], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.startswith(str(tmp_path))
+    assert done.stdout == f"{tmp_path}/site/meshdns/init/version.py 0123456789ab\n"

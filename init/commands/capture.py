@@ -59,7 +59,13 @@ LATE = {
 
 @click.group(cls=LateGroup, late=LATE)
 def capture() -> None:
-    """Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay."""
+    """Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.
+
+    \b
+    Example:
+      meshdns capture install --wait-ready 30
+      meshdns capture status
+    """
     SETTINGS.check_environment()
 
 
@@ -70,7 +76,13 @@ def capture() -> None:
 @place_options
 @istio_documents
 def plan(form: str, netns: str | None, backend: str, **options: object) -> None:
-    """Print what `install` would do. Changes nothing, reads no rules, needs no privilege."""
+    """Print what `install` would do. Changes nothing, reads no rules, needs no privilege.
+
+    \b
+    Example:
+      meshdns capture plan --proxy-uid meshdns
+      meshdns capture plan --format nft
+    """
     with entered(netns):
         _print_plan(backend, _spec(options), form)
 
@@ -90,7 +102,13 @@ def install(
     commit_timeout: float | None,
     **options: object,
 ) -> None:
-    """Put the rules in place of whatever was installed before, in one transaction. Safe to run again."""
+    """Put the rules in place of whatever was installed before, in one transaction. Safe to run again.
+
+    \b
+    Example:
+      meshdns capture install --wait-ready 30
+      meshdns capture install --proxy-uid meshdns --proxy-gid meshdns --commit-timeout 60
+    """
     with entered(netns):
         spec = _spec(options)
         if dry_run:
@@ -120,7 +138,12 @@ def install(
 @capture.command()
 @place_options
 def uninstall(netns: str | None, backend: str) -> None:
-    """Remove everything of meshdns, whatever configuration made it. Safe to run again."""
+    """Remove everything of meshdns, whatever configuration made it. Safe to run again.
+
+    \b
+    Example:
+      meshdns capture uninstall
+    """
     with entered(netns), locked():
         dismiss_watch()
         commit.disarm()
@@ -138,7 +161,12 @@ def uninstall(netns: str | None, backend: str) -> None:
 def status(
     ctx: click.Context, /, *, netns: str | None, backend: str, as_json: bool, check: bool, **options: object
 ) -> int:
-    """Print what is installed, by which version, since when, packets per rule, heartbeat and drift."""
+    """Print what is installed, by which version, since when, packets per rule, heartbeat and drift.
+
+    \b
+    Example:
+      meshdns capture status --check
+    """
     with entered(netns):
         found = _inspect(ctx, installed(backend), options)
         confirm_within_s = commit.seconds_left()
@@ -154,7 +182,12 @@ def status(
 @place_options
 @click.pass_context
 def diff(ctx: click.Context, /, netns: str | None, backend: str, **options: object) -> int:
-    """Print expected rules (-) against live ones (+), in order; exits with 10 when they differ."""
+    """Print expected rules (-) against live ones (+), in order; exits with 10 when they differ.
+
+    \b
+    Example:
+      meshdns capture diff
+    """
     with entered(netns):
         found = _inspect(ctx, installed(backend), options)
     if found.condition is Condition.ABSENT:
@@ -196,7 +229,12 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     as_json: bool,
     **options: object,
 ) -> None:
-    """Print the fate of one packet, the rule that decides it, and why. Sends nothing, needs no privilege."""
+    """Print the fate of one packet, the rule that decides it, and why. Sends nothing, needs no privilege.
+
+    \b
+    Example:
+      meshdns capture explain --uid 1000 --proto udp --dst 10.96.0.10 --dport 53
+    """
     with entered(netns):
         local = dst.is_loopback or dst in addresses()
         spec = _recorded_or_given(ctx, installed(backend), options)

@@ -20,7 +20,13 @@ from meshdns.init.capture_options import place_options
 @click.command()
 @place_options
 def confirm(netns: str | None, backend: str) -> None:
-    """Keep what was installed with `--commit-timeout`. Exits with 4 when nothing is pending, or it is too late."""
+    """Keep what was installed with `--commit-timeout`. Exits with 4 when nothing is pending, or it is too late.
+
+    \b
+    Example:
+      meshdns capture install --commit-timeout 60
+      meshdns capture confirm
+    """
     with entered(netns), locked():
         record = inspect(installed(backend)).record
         in_force = _options(record.spec) if record else "nothing is installed"

@@ -22,6 +22,10 @@ def doctor(*, netns: str | None, backend: str, as_json: bool, **options: object)
     """Look for what keeps capture from working here; needs no privilege, changes nothing.
 
     Exits with 1 when it finds an error.
+
+    \b
+    Example:
+      meshdns capture doctor
     """
     with entered(netns):
         spec, warnings = to_spec(options)

@@ -33,6 +33,10 @@ def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only
     """Prove with packets that lookups arrive, that what is excluded does not, and that every rule counts.
 
     Exits with 126 when a step fails.
+
+    \b
+    Example:
+      meshdns capture verify
     """
     with entered(netns):
         spec = to_spec(options)[0] if any_given(ctx, options) else None

@@ -30,7 +30,12 @@ INTERRUPTED = 130
 def trace(
     *, netns: str | None, backend: str, uid: int | None, proto: str | None, dst: Address | None, dport: int | None
 ) -> int | None:
-    """Follow live packets through the rules, until ^C: by default lookups, and what goes to the pools."""
+    """Follow live packets through the rules, until ^C: by default lookups, and what goes to the pools.
+
+    \b
+    Example:
+      meshdns capture trace --uid 1000 --proto udp --dport 53
+    """
     with entered(netns), stop_on_signals() as stop:
         there = installed(backend)
         record = inspect(there).record

@@ -34,6 +34,10 @@ def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format:
     """Put the rules back when somebody else removes them; follow the nameservers of resolv.conf.
 
     Runs until SIGTERM, SIGINT or `uninstall`.
+
+    \b
+    Example:
+      meshdns capture watch
     """
     logs.set_up("info", log_format)
     with entered(netns), stop_on_signals() as stop:

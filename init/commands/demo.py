@@ -25,7 +25,7 @@ def demo() -> None:
     \b
     Example:
       meshdns demo
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     # An ordinary user's PATH on Debian lacks the directories of nft.
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     for program, package in PROGRAMS.items():

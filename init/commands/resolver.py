@@ -45,7 +45,7 @@ def resolver() -> None:
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
       meshdns resolver query auto.internal
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     SETTINGS.check_environment()
 
 
@@ -211,7 +211,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
     \b
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     from meshdns.resolver.serve.run import serve  # noqa: PLC0415 - 80 ms that the asking commands can do without
 
     logs.set_up(options["log_level"], options["log_format"])

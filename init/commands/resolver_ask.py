@@ -33,7 +33,7 @@ def query(name: str, qtype: str, admin: SocketAddress) -> int:
     \b
     Example:
       meshdns resolver query auto.internal AAAA
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     from dnslib import QTYPE, RCODE, DNSError, DNSLabel, DNSQuestion, DNSRecord  # noqa: PLC0415 - 30 ms for one command
     from dnslib.label import DNSLabelError  # noqa: PLC0415
 
@@ -68,7 +68,7 @@ def explain(what: str, qtype: str, admin: SocketAddress, *, as_json: bool) -> No
     Example:
       meshdns resolver explain auto.internal
       meshdns resolver explain 240.240.0.1:80
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     if qtype.upper() not in TYPE_NAMES.values():
         raise click.BadParameter(f"{qtype!r} is not one of {', '.join(TYPE_NAMES.values())}", param_hint="TYPE")
     address = _address(what)
@@ -140,7 +140,7 @@ def dump(form: str, admin: SocketAddress) -> None:
     \b
     Example:
       meshdns resolver dump -o hosts
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     rows = ask_json(admin, "/table")
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -188,7 +188,7 @@ def vips(address: str | None, admin: SocketAddress) -> int:
     \b
     Example:
       meshdns resolver vips 240.240.0.1
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     leased = [row for row in ask_json(admin, "/table") if row["lease"]]
     if address is None:
         present.table(

@@ -35,7 +35,7 @@ def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: A
     \b
     Example:
       meshdns resolver check -o github entries/
-    """  # noqa: D301 - \b is click's mark for text that is not to be re-wrapped
+    """
     from meshdns.resolver.serve.check import check as judge  # noqa: PLC0415 - YAML, which the asking commands do without
 
     checked = judge(_table_settings(paths, options))

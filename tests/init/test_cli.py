@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from meshdns.init.version import VERSION, head
 
 
 def meshdns(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -40,3 +44,65 @@ def test_help_is_quick_to_load() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stderr.strip() == "[]"
     assert "capture" in done.stdout
+
+
+def test_version_names_the_commit_of_the_checkout() -> None:
+    """`--version` says which code this is: the version, and the commit that the checkout is at."""
+    tree = Path(__file__).parents[2]
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", "rev-parse", "HEAD"], cwd=tree, capture_output=True, text=True, check=True
+    )
+    assert meshdns("--version").stdout == f"meshdns {VERSION} (commit {done.stdout[:12]})\n"
+
+
+ID = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"HEAD": f"{ID}\n"}, ID),
+        ({"HEAD": "ref: refs/heads/main\n", "refs/heads/main": f"{ID}\n"}, ID),
+        (
+            {
+                "HEAD": "ref: refs/heads/main\n",
+                "packed-refs": f"# pack-refs\n{'f' * 40} refs/x\n{ID} refs/heads/main\n",
+            },
+            ID,
+        ),
+        ({"HEAD": "ref: refs/heads/main\n", "packed-refs": f"{ID} refs/heads/mainly\n"}, None),
+        ({"HEAD": "ref: refs/heads/main\n"}, None),
+        ({"HEAD": "rubbish\n"}, None),
+        ({"HEAD": "\x80"}, None),
+        ({}, None),
+    ],
+)
+def test_head_is_read_as_git_keeps_it(files: dict[str, str], expected: str | None, tmp_path: Path) -> None:
+    """A detached HEAD, a loose or a packed branch gives its commit; whatever else stands there gives none."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    assert head(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("meshdns cap", {"capture"}),
+        ("meshdns capture inst", {"install"}),
+        ("meshdns capture conf", {"confirm"}),
+        ("meshdns resolver dump -o h", {"hosts"}),
+        ("meshdns capture plan --on-resolver-down cl", {"closed"}),
+    ],
+)
+def test_a_shell_completes_commands_and_values(words: str, expected: set[str]) -> None:
+    """What `meshdns completion` prints makes bash offer commands, late ones too, and the values of options."""
+    script = (
+        f'eval "$(meshdns completion bash)"; COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; '
+        '_meshdns_completion meshdns; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=30, env={"PATH": path}
+    )
+    assert set(done.stdout.split()) == expected, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,36 @@ def test_help_is_the_golden_one(words: tuple[str, ...], capsys: pytest.CaptureFi
 def test_no_golden_help_is_left_over() -> None:
     """Every golden file belongs to a command that still exists."""
     assert set((GOLDEN / "help").iterdir()) == {_file(words) for words in COMMANDS}
+
+
+EXAMPLE = re.compile(r"\n  Examples?:\n((?:    .+\n)+)")
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words], ids=" ".join)
+def test_help_shows_an_example_that_works(words: tuple[str, ...]) -> None:
+    """The help of every command has an example of it, and the command line takes each word of that."""
+    found = EXAMPLE.search(_file(words).read_text())
+    assert found, "no example"
+    lines = [shlex.split(line, comments=True) for line in found[1].splitlines()]
+    assert any(line[: 1 + len(words)] == ["meshdns", *words] for line in lines)
+    for line in lines:
+        own = line[1 : next((at for at, word in enumerate(line) if word in {"|", ">", "&&"}), None)]
+        command: click.Command = meshdns
+        ctx = click.Context(command)
+        while isinstance(command, click.Group):
+            _, below, own = command.resolve_command(ctx, own)
+            assert below is not None
+            command = below
+        command.make_parser(ctx).parse_args(own)
+
+
+def test_an_option_that_does_not_exist_is_no_example() -> None:
+    """What the test above goes by refuses an unknown option."""
+    ctx = click.Context(meshdns)
+    command = meshdns.get_command(ctx, "completion")
+    assert command is not None
+    with pytest.raises(click.NoSuchOption):
+        command.make_parser(ctx).parse_args(["--no-such-option", "bash"])
 
 
 MISTAKES = """\
