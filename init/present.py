@@ -1,15 +1,41 @@
-"""What people see: tables with colour on a terminal, plain columns in a pipe or with NO_COLOR; door: rich."""
+"""What people see: colour and what is waited for on a terminal, plain text in a pipe or with NO_COLOR; door: rich."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import click
+
+
+def heading(text: str) -> None:
+    """Print a line that stands out."""
+    click.secho(text, bold=True, color=None if _in_colour() else False)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is being done or waited for, and take that back when the block ends; nothing elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    click.echo(f"{what} …", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+def _in_colour() -> bool:
+    """Tell whether stdout is a terminal whose user wants colour (an empty NO_COLOR says nothing: no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their columns. In a pipe: no colour, no borders, nothing cut, two spaces between columns."""
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    if _in_colour():
         _rich_table(columns, rows)
         return
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]

@@ -37,6 +37,7 @@ from meshdns.init.capture_options import (
 from meshdns.init.istio_options import found as found_of_istio
 from meshdns.init.late import LateGroup
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
+from meshdns.init.present import waiting
 from meshdns.init.version import VERSION
 
 DRIFT = 10
@@ -264,7 +265,8 @@ def _remove_trace() -> None:
 def _wait_ready(spec: CaptureSpec, wait_s: float) -> None:
     from meshdns.capture.prove.ready import wait_ready  # noqa: PLC0415 - nobody else pays for its import
 
-    wait_ready(spec, defaults.PROBE_SUFFIX, wait_s)
+    with waiting(f"waiting up to {wait_s:g} s for the resolver on port {spec.dns_port}"):
+        wait_ready(spec, defaults.PROBE_SUFFIX, wait_s)
 
 
 @contextlib.contextmanager

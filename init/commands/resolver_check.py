@@ -10,6 +10,7 @@ import click
 from meshdns.init import defaults
 from meshdns.init.commands.resolver import FILE, SETTINGS, resolver, scope_options
 from meshdns.init.findings import FORMS
+from meshdns.init.present import waiting
 from meshdns.init.version import VERSION
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.source.problem import Level
@@ -38,7 +39,8 @@ def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: A
     """
     from meshdns.resolver.serve.check import check as judge  # noqa: PLC0415 - YAML, which the asking commands do without
 
-    checked = judge(_table_settings(paths, options))
+    with waiting("reading manifests"):
+        checked = judge(_table_settings(paths, options))
     for line in FORMS[form](checked.problems):
         click.echo(line)
     if not checked.files:

@@ -15,6 +15,7 @@ from meshdns.init import defaults
 from meshdns.init.demo.pod import WORLD_ADDRESS, Outcome, Pod
 from meshdns.init.demo.world import OUTSIDE_ADDRESS
 from meshdns.init.errors import UnexpectedError
+from meshdns.init.present import heading
 
 ADDRESS_ENTRY: Final = """\
 apiVersion: networking.istio.io/v1beta1
@@ -143,7 +144,7 @@ class Story:
     def _step(self, title: str) -> None:
         self._steps += 1
         click.echo()
-        click.secho(f"{self._steps}. {title}", bold=True)
+        heading(f"{self._steps}. {title}")
 
     def _show(self, *command: str, expect: str = "", exit_code: int = 0) -> Outcome:
         self._print(f"$ {shlex.join(command)}")
