@@ -23,7 +23,19 @@ class MissingError(InitError):
     exit_code = 3
 
 
+class UndoneError(InitError):
+    """A change failed and was taken back."""
+
+    exit_code = 4
+
+
+class LeftoverError(InitError):
+    """Taking a change back failed too; the text says what is left."""
+
+    exit_code = 5
+
+
 class UnexpectedError(InitError):
-    """The demo did not show what it should: verification failed."""
+    """The demo, or what was set up, did not show what it should: verification failed."""
 
     exit_code = 126

@@ -43,7 +43,7 @@ class Outcome:
     errors: str
 
 
-def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
+def run(arguments: Sequence[str], stdin: str = "", *, timeout_s: float = TIMEOUT_S) -> Outcome:
     """Run a program to its end; PreflightError where it is missing or does not end."""
     program = arguments[0]
     try:
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
             env={**os.environ, "LC_ALL": "C"},  # messages are matched in English
         )
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str], stdin: str = "") -> Outcome:
     except PermissionError as error:
         raise PreflightError(f"cannot run {program}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise PreflightError(f"cannot run {program}: no end after {TIMEOUT_S} s") from error
+        raise PreflightError(f"cannot run {program}: no end after {timeout_s:g} s") from error
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

@@ -1,0 +1,90 @@
+"""The step that installs the rules, with the commands that everybody uses: install on trial, verify, confirm.
+
+If verification fails, or this process is killed before it confirms, what was there before comes back by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.system.runner import Outcome, run
+from meshdns.init.vm.step import Look, Note, Standing, StepError
+
+MESHDNS: Final = (sys.executable, "-I", "-m", "meshdns.init.cli")
+"""This program, as units run it as well: -I keeps PYTHONPATH and the user's own packages out."""
+WAIT_S: Final = 120
+"""For `verify`, which waits for packets that must not arrive."""
+APPLY_FAILED: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a settings file, `at`."""
+
+    kind: ClassVar[str] = "rules"
+    verbs: ClassVar[tuple[str, str, str, str]] = ("install", "installed", "uninstall", "uninstalled")
+    at: str
+    commit_timeout_s: float
+
+    def stands(self, note: Note) -> bool:  # noqa: ARG002 - a step's signature
+        """Return whether they are there, and to stay."""
+        return self.look(self.at, {}).standing is Standing.DONE
+
+    def prepare(self, note: Note | None) -> Note:  # noqa: ARG002
+        """Note nothing: the kernel holds what is needed to remove them."""
+        return {}
+
+    def do(self, note: Note) -> Note:
+        """Install them on trial, prove with packets that they work, keep them."""
+        _meshdns("install", "--config", self.at, "--commit-timeout", f"{self.commit_timeout_s:g}")
+        _meshdns("verify", "--config", self.at)
+        if _seconds_left(_capture("status", "--json")) is not None:
+            _meshdns("confirm")
+        return note
+
+    @classmethod
+    def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003
+        """Return whether the rules of that file are installed."""
+        done = _capture("status", "--json", "--check", "--config", at)
+        if done.exit_code:
+            return Look(Standing.MISSING, _cause(done) if done.errors else "not as they should be")
+        left_s = _seconds_left(done)
+        return (
+            Look(Standing.DONE) if left_s is None else Look(Standing.MISSING, f"to be confirmed within {left_s:.0f} s")
+        )
+
+    @classmethod
+    def undo(cls, at: str, note: Note) -> str:  # noqa: ARG003
+        """Remove them, whatever configuration made them."""
+        _meshdns("uninstall")
+        return ""
+
+
+def _seconds_left(status: Outcome) -> float | None:
+    try:
+        left: float | None = json.loads(status.output)["confirm_within_s"]
+    except (ValueError, KeyError):
+        return None
+    return left
+
+
+def _meshdns(*arguments: str) -> None:
+    done = _capture(*arguments)
+    if done.exit_code:
+        raise StepError(_cause(done), done.exit_code)
+
+
+def _capture(*arguments: str) -> Outcome:
+    try:
+        return run([*MESHDNS, "capture", *arguments], timeout_s=WAIT_S)
+    except PreflightError as error:
+        raise StepError(str(error)) from error
+
+
+def _cause(done: Outcome) -> str:
+    lines = [line.removeprefix("meshdns: ") for line in done.errors.splitlines() if ": warning: " not in line]
+    return lines[-1] if lines else f"it ended with {done.exit_code}"

@@ -1,0 +1,124 @@
+"""What the two settings files of a VM say: the operator's settings, then Istio's, then what a VM needs.
+
+A settings file holds what `meshdns resolver run --config` and `meshdns capture install --config` read; what may be said
+there is theirs to decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from meshdns.capture.prove.doctor import RESOLVED
+from meshdns.init import defaults
+from meshdns.init.capture_options import SETTINGS as CAPTURE_SETTINGS
+from meshdns.init.capture_options import listed_servers
+from meshdns.init.commands.capture import install
+from meshdns.init.commands.resolver import SETTINGS as RESOLVER_SETTINGS
+from meshdns.init.commands.resolver import run
+from meshdns.init.options import Settings
+from meshdns.init.parameters import MAX_ID
+from meshdns.init.proxyconfig import proxy_settings
+from meshdns.init.vm import layout
+from meshdns.init.vm.account import gid_of, uid_of
+from meshdns.resolver.source.manifest import read_settings
+
+Values = Mapping[str, Any]
+"""By option name, what JSON can hold."""
+
+RESOLVED_UPSTREAMS: Final = "/run/systemd/resolve/resolv.conf"
+"""Whom systemd-resolved asks (systemd-resolved.service(8)); its stub is what applications ask, and is captured."""
+NO_ID: Final = MAX_ID
+"""Stands for the account while it does not exist: nobody has this id."""
+NOT_KEPT: Final = frozenset({"config", "commit_timeout", "dry_run", "netns"})
+"""Options that belong to one run of a command, or to another machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the operator has said: files of settings, Istio's mesh config, and where the manifests are."""
+
+    manifests: tuple[Path, ...]
+    resolver_config: Path | None
+    capture_config: Path | None
+    mesh_config: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class VmSettings:
+    """What the two files say."""
+
+    resolver: Values
+    capture: Values
+
+
+def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
+    """Return both files' settings; click's errors and ConfigurationError name what cannot be understood, and where."""
+    istio = {name: one.value for name, one in proxy_settings(given.mesh_config, None, environment).settings.items()}
+    resolver = {
+        "state": str(layout.STATE),
+        "proxy-uid": layout.ACCOUNT,
+        **_upstreams(),
+        **_known(istio, run),
+        **_read(given.resolver_config, run),
+        **_from_environment(RESOLVER_SETTINGS, run, environment),
+    }
+    manifests = [str(path) for path in given.manifests] or resolver.get("manifests", [str(layout.ENTRIES)])
+    capture = {
+        "proxy-uid": layout.ACCOUNT,
+        "proxy-gid": layout.ACCOUNT,
+        **_known(istio, install),
+        **_read(given.capture_config, install),
+        **_from_environment(CAPTURE_SETTINGS, install, environment),
+    }
+    return VmSettings({**resolver, "manifests": manifests}, capture)
+
+
+def as_file(values: Values, unit: str) -> bytes:
+    """Return a settings file: YAML, of which JSON's values are a part."""
+    head = (
+        "# Written by `meshdns vm onboard`. What you change here stays until other options are given there;"
+        f" to use it:\n# systemctl reload-or-restart {unit}\n"
+    )
+    return (head + "".join(f"{name}: {json.dumps(value)}\n" for name, value in values.items())).encode()
+
+
+def parsed(command: click.Command, file: Path) -> dict[str, Any]:
+    """Return what `run` or `install` understands of a settings file, for a user that need not exist; its own errors."""
+    uid, gid = uid_of(layout.ACCOUNT), gid_of(layout.ACCOUNT)
+    account = ["--proxy-uid", str(NO_ID if uid is None else uid)]
+    if command is install:
+        account += ["--proxy-gid", str(NO_ID if gid is None else gid)]
+    return command.make_context(command.name, ["--config", str(file), *account]).params
+
+
+def _upstreams() -> Values:
+    """Where resolv.conf lists systemd-resolved's stub: the file that lists whom the stub asks."""
+    listed = listed_servers(Path(defaults.RESOLV_CONF))
+    asks_stub = any(server.network.network_address in RESOLVED for server in listed)
+    return {"resolv-conf": RESOLVED_UPSTREAMS} if asks_stub and Path(RESOLVED_UPSTREAMS).exists() else {}
+
+
+def _read(file: Path | None, command: click.Command) -> Values:
+    if file is None:
+        return {}
+    parsed(command, file)
+    return _known(read_settings(file), command)
+
+
+def _known(values: Values, command: click.Command) -> Values:
+    return {name: values[name] for name in _names(command) if name in values}
+
+
+def _from_environment(settings: Settings, command: click.Command, environment: Mapping[str, str]) -> Values:
+    return {name: environment[at] for name in _names(command) if (at := settings.variable(name)) in environment}
+
+
+def _names(command: click.Command) -> Iterable[str]:
+    names = (parameter.name for parameter in command.params)
+    return [name.replace("_", "-") for name in names if name and name not in NOT_KEPT]

@@ -1,0 +1,133 @@
+"""Four walks over one list of steps: onboard, what it would do, offboard, status.
+
+An error names its step and what is left. A first onboarding that fails is taken back whole; of a later one what has
+been done stays, and the manifest knows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from meshdns.init.errors import LeftoverError, MissingError, UndoneError, UnexpectedError
+from meshdns.init.vm import layout
+from meshdns.init.vm.manifest import Entry, Manifest
+from meshdns.init.vm.step import Look, Standing, Step, StepError
+from meshdns.init.vm.steps import KINDS
+
+Tell = Callable[[str], None]
+VERIFICATION_FAILED = 126
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """One step of the manifest, and how it stands."""
+
+    entry: Entry
+    look: Look
+
+
+def onboard(steps: Iterable[Step], manifest: Manifest, tell: Tell) -> bool:
+    """Do what is not done; returns whether there was anything. UndoneError, LeftoverError or UnexpectedError."""
+    is_first = manifest.is_new
+    changed = not manifest.is_complete
+    step: Step | None = None
+    try:
+        for step in steps:
+            changed |= _do(step, manifest, tell)
+    except BaseException as error:
+        # Whatever it is, an interruption too: a machine that was not onboarded is not left half onboarded.
+        cause = f"cannot {step.verbs[0]} {_name(step.kind, step.at)}: {error}" if step else str(error)
+        if not is_first:
+            if isinstance(error, StepError):
+                raise _failed(error, f"{cause}: earlier steps stay: run `meshdns vm onboard` again") from error
+            raise
+        tell(f"{cause}: taking everything back")
+        offboard(manifest, tell)
+        if isinstance(error, StepError):
+            raise _failed(error, f"{cause}; everything is as before") from error
+        raise
+    manifest.complete()
+    return changed
+
+
+def plan(steps: Iterable[Step], manifest: Manifest) -> Iterator[str]:
+    """Yield what `onboard` would do."""
+    for step in steps:
+        if not step.stands(manifest.note(step) or step.prepare(None)):
+            yield f"would {step.verbs[0]} {_name(step.kind, step.at)}"
+
+
+def offboard(manifest: Manifest, tell: Tell) -> None:
+    """Take back what the manifest knows of, last step first. LeftoverError: one could not be; the rest was."""
+    failures = []
+    for entry in reversed(list(manifest)):
+        kind = KINDS[entry.kind]
+        name = _name(entry.kind, entry.at)
+        try:
+            was = kind.look(entry.at, entry.note).standing
+            kept = kind.undo(entry.at, entry.note)
+        except StepError as error:
+            failures.append(f"cannot {kind.verbs[2]} {name}: {error}")
+            tell(failures[-1])
+            continue
+        manifest.strike(entry)
+        if kept:
+            tell(f"kept {kept}")
+        elif was is not kind.look(entry.at, entry.note).standing:
+            tell(f"{kind.verbs[3]} {name}")
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise LeftoverError(f"{failures[0]}{more}: the rest is taken back; run `meshdns vm offboard` again")
+    if kept := manifest.remove():
+        tell(f"kept {kept}")
+
+
+def plan_back(manifest: Manifest) -> Iterator[str]:
+    """Yield what `offboard` would do."""
+    for entry in reversed(list(manifest)):
+        if entry.note.get("made", True):
+            yield f"would {KINDS[entry.kind].verbs[2]} {_name(entry.kind, entry.at)}"
+
+
+def status(manifest: Manifest) -> tuple[Stands, ...]:
+    """Return how each step of the manifest stands."""
+    return tuple(Stands(entry, KINDS[entry.kind].look(entry.at, entry.note)) for entry in manifest)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Be the only one who onboards or offboards this machine; MissingError where somebody does."""
+    descriptor = os.open(layout.UNITS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise MissingError("cannot begin: another `meshdns vm` is at work on this machine") from error
+    finally:
+        os.close(descriptor)
+
+
+def _do(step: Step, manifest: Manifest, tell: Tell) -> bool:
+    note = manifest.note(step)
+    if note is not None and step.stands(note):
+        return False
+    note = step.prepare(note)
+    manifest.record(step, note)
+    was_there = step.look(step.at, note).standing is Standing.DONE and step.stands(note)
+    manifest.record(step, step.do(note))
+    if not was_there:
+        detail = step.look(step.at, note).detail
+        tell(f"{step.verbs[1]} {_name(step.kind, step.at)}{f' ({detail})' if detail else ''}")
+    return not was_there
+
+
+def _name(kind: str, at: str) -> str:
+    return f"{kind} {at}"
+
+
+def _failed(error: StepError, text: str) -> Exception:
+    return UnexpectedError(text) if error.code == VERIFICATION_FAILED else UndoneError(text)
