@@ -49,7 +49,7 @@ class LeasedRoutes(Mapping[Address, Route]):
 
 def route_of(row: Row) -> Route:
     """Return what stands behind a host: one backend for each object that names it."""
-    return Route(row.host, tuple(_backend(part, row.host) for part in row.parts))
+    return Route(row.host, tuple(_backend(part, row.host) for part in row.account.parts))
 
 
 def _backend(part: Part, host: str) -> Backend:

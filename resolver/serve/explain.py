@@ -38,9 +38,9 @@ def explain_name(table: Table, text: str) -> Explanation:
     zone = table.reverse_zone(key, labels)
     if zone is not None:
         return {"name": text, "ours": True, "reason": f"it lies in the reverse zone of a pool, {to_text(key[zone:])}"}
-    for row in table.rows:
-        if row.unanswered and row.key == key:
-            return {"name": text, "ours": False, "reason": row.unanswered, **explain_row(row)}
+    forwarded = table.forwarded.get(key)
+    if forwarded is not None:
+        return {"name": text, "ours": False, "reason": forwarded.row.unanswered, **explain_row(forwarded.row)}
     return {"name": text, "ours": False, "reason": NO_ENTRY}
 
 
@@ -66,6 +66,7 @@ def explain_address(table: Table, address: IPv4Address | IPv6Address) -> Explana
 
 def explain_row(row: Row) -> Explanation:
     """Say everything about one host."""
+    parts, beaten, notes = row.account
     return {
         "host": row.host,
         "namespace": row.namespace,
@@ -82,10 +83,10 @@ def explain_row(row: Row) -> Explanation:
                 "ports": [{"number": port.number, "name": port.name, "protocol": port.protocol} for port in part.ports],
                 "endpoints": [endpoint.address for endpoint in part.endpoints],
             }
-            for part in row.parts
+            for part in parts
         ],
-        "beaten": [{"object": str(beaten.source), "rule": beaten.rule} for beaten in row.beaten],
-        "notes": list(row.notes),
+        "beaten": [{"object": str(loser.source), "rule": loser.rule} for loser in beaten],
+        "notes": list(notes),
     }
 
 

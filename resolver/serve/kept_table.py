@@ -1,58 +1,79 @@
 """The last table, kept so that a start finds it ready: the rows, and everything that they follow from as one digest.
 
 The serving process takes it over itself, without a child and without reading a manifest, if nothing has changed. Five
-lines and more of JSON: the digest, the files, what each host answered, the summary, then rows by the hundreds.
+parts, each behind its length: what it was made from, what each host answered and what the load came to, in JSON; the
+lengths of the rows, and the packed rows one after another. No part is read before it is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Final, NamedTuple
 
-from meshdns.resolver.serve.frames import Changes, Summary
+from meshdns.resolver.serve.frames import ROWS_PER_FRAME, Changes, Summary
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.serve.shelf import Shelf
-from meshdns.resolver.source.columns import read, written
 from meshdns.resolver.source.listing import Missing, content, digest, listed
-from meshdns.resolver.table.ledger import Ledger
-from meshdns.resolver.table.row import Common, Row
+from meshdns.resolver.source.problem import Level, Problem
+from meshdns.resolver.table.packed import check
+from meshdns.resolver.table.row import Common
+from meshdns.resolver.table.tenure import LEDGER
 
 NAME: Final = "table"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Places = tuple[tuple[str, str, bytes], ...]
 """The files by root, path and digest, in order."""
 
-_ANSWERS: Final = tuple[str, int]
-_PLACES: Final = tuple[str, str, bytes]
+_LENGTH: Final = struct.Struct("!I")
+_PARTS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class KeptTable:
-    """A table as it lies on the shelf, still as text but for its head; ValueError when it turns out to be damaged."""
+class KeptTable(NamedTuple):
+    """A table as it lies on the shelf; ValueError when a part of it turns out to be damaged."""
 
     made_from: str
     places: Places
-    _lines: list[bytes]
+    parts: Sequence[bytes]
 
     def answers(self) -> dict[str, int]:
         """Return what each host answered, as numbers to compare."""
-        return dict(read(_ANSWERS, _parsed(self._lines[2])))
+        found = _parsed(self.parts[1])
+        if not isinstance(found, dict) or not all(isinstance(number, int) for number in found.values()):
+            raise ValueError("no numbers of answers")
+        return found
 
     def summary(self, common: Common) -> Summary:
         """Return what the load came to, as that of a table of these common parts and without changes."""
-        (found,) = read(Summary, _parsed(self._lines[3]))
-        return replace(found, common=common, changes=Changes())
+        try:
+            problems, reports, counts = _parsed(self.parts[2])
+            entries, used, free, resting = map(int, counts)
+            found = tuple(map(_problem, problems))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"no summary of a load: {error}") from error
+        return Summary(common, found, tuple(map(str, reports)), Changes(), entries, used, free, resting)
 
-    def batches(self) -> Iterator[list[Row]]:
-        """Yield the rows, as many at a time as may be taken over in one turn of the loop."""
-        for line in self._lines[4:]:
-            batch = read(Row, _parsed(line))
-            _check(batch)
+    def batches(self) -> Iterator[list[bytes]]:
+        """Yield the packed rows, as many at a time as may be taken over in one turn of the loop."""
+        lengths, data = self.parts[3:]
+        count = len(lengths) // _LENGTH.size
+        cuts = list(accumulate(struct.unpack(f"!{count}I", lengths), initial=0))
+        if cuts[-1] != len(data):
+            raise ValueError("the rows do not add up")
+        for at in range(0, count, ROWS_PER_FRAME):
+            batch = [data[start:end] for start, end in pairwise(cuts[at : at + ROWS_PER_FRAME + 1])]
+            for row in batch:
+                check(row)
             yield batch
+
+
+def _problem(texts: list[Any]) -> Problem:
+    file, line, field, rule, level, reason, fix = texts
+    return Problem(str(file), int(line), str(field), str(rule), Level(level), str(reason), str(fix))
 
 
 def kept_table(shelf: Shelf) -> KeptTable | None:
@@ -60,41 +81,55 @@ def kept_table(shelf: Shelf) -> KeptTable | None:
     data = shelf.get(NAME)
     if data is None:
         return None
-    lines = data.split(b"\n")
+    parts = []
+    at = 0
     try:
-        (made_from,) = read(str, _parsed(lines[0]))
-        places = tuple(read(_PLACES, _parsed(lines[1])))
-    except (ValueError, IndexError):
+        while at < len(data):
+            (length,) = _LENGTH.unpack_from(data, at)
+            at += _LENGTH.size + length
+            parts.append(data[at - length : at])
+        if at != len(data) or len(parts) != _PARTS:
+            return None
+        made_from, places = _parsed(parts[0])
+        return KeptTable(
+            str(made_from), tuple([(str(root), str(path), bytes.fromhex(known)) for root, path, known in places]), parts
+        )
+    except (ValueError, TypeError, struct.error):
         return None
-    return KeptTable(made_from, places, lines)
 
 
 def keep_table(
-    shelf: Shelf,
-    made_from: str,
-    places: Places,
-    answers: Mapping[str, int],
-    summary: Summary,
-    batches: Iterable[Sequence[Row]],
+    shelf: Shelf, made_from: str, places: Places, answers: Mapping[str, int], summary: Summary, rows: Sequence[bytes]
 ) -> None:
-    """Put a table on the shelf."""
-    columns = [
-        written(str, (made_from,)),
-        written(_PLACES, places),
-        written(_ANSWERS, answers.items()),
-        written(Summary, (summary,)),
-        *(written(Row, batch) for batch in batches),
-    ]
-    lines = [json.dumps(column, separators=(",", ":")).encode() for column in columns]
-    shelf.put(NAME, b"\n".join(lines))
+    """Put a table of packed rows on the shelf."""
+    parts = (
+        _json((made_from, [(root, path, known.hex()) for root, path, known in places])),
+        _json(answers),
+        _json(
+            (
+                [(one.file, one.line, one.field, one.rule, one.level, one.reason, one.fix) for one in summary.problems],
+                summary.reports,
+                (summary.entries, summary.used, summary.free, summary.resting),
+            )
+        ),
+        struct.pack(f"!{len(rows)}I", *map(len, rows)),
+        b"".join(rows),
+    )
+    shelf.put(NAME, b"".join([_LENGTH.pack(len(part)) + part for part in parts]))
 
 
 def made_from(settings: TableSettings, search: tuple[str, ...], places: Places) -> str | None:
     """Return the digest of everything that a table follows from; None without a ledger that could be read."""
-    ledger = Ledger(settings.state).digest()
+    if settings.state is None:
+        return None
+    try:
+        ledger = content(str(settings.state / LEDGER))
+    except OSError:
+        return None
     if ledger is None:
         return None
-    return hashlib.sha256(repr((FORMAT, settings, search, places, ledger)).encode(errors="surrogateescape")).hexdigest()
+    everything = repr((FORMAT, settings, search, places, digest(ledger)))
+    return hashlib.sha256(everything.encode(errors="surrogateescape")).hexdigest()
 
 
 def places_now(settings: TableSettings) -> Places | None:
@@ -113,32 +148,12 @@ def places_now(settings: TableSettings) -> Places | None:
     return tuple(found)
 
 
-def _parsed(line: bytes) -> Any:  # noqa: ANN401 - JSON
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _parsed(part: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(line)
+        return json.loads(part)
     except RecursionError as error:
         raise ValueError("too deeply nested") from error
-
-
-_A_BYTES, _AAAA_BYTES = 16, 28  # a record whose owner is a pointer
-
-
-def _check(batch: Iterable[Row]) -> None:
-    """Raise ValueError for rows that no build makes: answering takes their bytes as they are."""
-    for row in batch:
-        if (
-            (len(row.a) | len(row.lease_a)) % _A_BYTES
-            or len(row.aaaa) % _AAAA_BYTES
-            or len(row.lease_aaaa) % _AAAA_BYTES
-        ):
-            raise ValueError(f"records of {row.host} that are none")
-        for key in (row.key, row.cname or b"\0", *row.aliases) if row.wildcard or row.cname or row.aliases else ():
-            _check_key(key)
-
-
-def _check_key(key: bytes) -> None:
-    at = 0
-    while key[at : at + 1] not in {b"\0", b""}:
-        at += key[at] + 1
-    if at != len(key) - 1:
-        raise ValueError("a name that is none")

@@ -17,7 +17,6 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from meshdns.resolver.serve import frames
@@ -27,10 +26,12 @@ from meshdns.resolver.serve.kept_table import NAME, Places, keep_table, kept_tab
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.serve.shelf import Shelf
 from meshdns.resolver.source.directory import Loaded, load
-from meshdns.resolver.table.allocate import Allocation, Tenure, allocate
-from meshdns.resolver.table.build import common, rows
+from meshdns.resolver.table.allocate import Allocation, allocate
+from meshdns.resolver.table.build import rows
 from meshdns.resolver.table.ledger import Ledger
-from meshdns.resolver.table.row import Row
+from meshdns.resolver.table.packed import answered_part, packed
+from meshdns.resolver.table.scope import common
+from meshdns.resolver.table.tenure import Tenure
 
 MEMORY_BYTES: Final = 4 << 30
 """Address space of a child: a manifest that wants more fails alone, and the old table stays. 64 MiB of YAML want 2."""
@@ -69,7 +70,7 @@ class _Made:
     loaded: Loaded
     allocation: Allocation
     summary: Summary
-    rows: Sequence[Row]
+    rows: Sequence[bytes]
     answers: Mapping[str, int]
 
 
@@ -93,8 +94,12 @@ def _make(request: Request, memo: _Memo, files: KeptFiles) -> _Made:
     loaded = load([str(path) for path in settings.manifests], settings.namespace, memo.loaded, files)
     allocation, reports = _lease(settings, loaded, memo)
     scope = settings.scope(request.search, request.generation)
-    found = list(rows(loaded.entries, allocation.leases, scope))
-    answers = {f"{row.namespace}/{row.host}": _fingerprint(row) for row in found}
+    found: list[bytes] = []
+    answers: dict[str, int] = {}
+    for row in rows(loaded.entries, allocation.leases, scope):
+        data = packed(row)
+        found.append(data)
+        answers[f"{row.namespace}/{row.host}"] = zlib.crc32(answered_part(data))
     summary = Summary(
         common=common(scope),
         problems=(*loaded.problems, *allocation.problems),
@@ -117,7 +122,7 @@ def _shelve(shelf: Shelf, files: KeptFiles, request: Request, made: _Made) -> No
     standing = (each.is_current for file in made.loaded.files for each in file.objects)
     source = made_from(request.settings, request.search, places)
     if source is not None and all(standing) and not made.loaded.missing and not made.allocation.problems:
-        keep_table(shelf, source, places, made.answers, made.summary, _batches(made.rows))
+        keep_table(shelf, source, places, made.answers, made.summary, made.rows)
     else:
         kept = kept_table(shelf)
         places += kept.places if kept else ()  # the last good versions of what is bad now
@@ -150,12 +155,6 @@ def _lease(settings: TableSettings, loaded: Loaded, memo: _Memo) -> tuple[Alloca
     return allocation, (*reports, warning) if warning else reports
 
 
-def _fingerprint(row: Row) -> int:
-    """Return a number that changes when what the host answers does."""
-    text = f"{row.ttl_s} {row.forward_other_types} {row.unanswered} {row.aliases} {row.srv}".encode()
-    return zlib.crc32(b" ".join((row.a, row.aaaa, row.lease_a, row.lease_aaaa, row.cname, text)))
-
-
 def _changes(old: Mapping[str, int], new: Mapping[str, int]) -> Changes:
     return Changes(
         added=tuple(host for host in new if host not in old),
@@ -164,10 +163,9 @@ def _changes(old: Mapping[str, int], new: Mapping[str, int]) -> Changes:
     )
 
 
-def _batches(found: Sequence[Row]) -> Iterator[list[Row]]:
-    rest = iter(found)
-    while batch := list(islice(rest, frames.ROWS_PER_FRAME)):
-        yield batch
+def _batches(found: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for at in range(0, len(found), frames.ROWS_PER_FRAME):
+        yield found[at : at + frames.ROWS_PER_FRAME]
 
 
 def _end_with_parent() -> None:

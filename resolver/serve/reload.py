@@ -14,7 +14,7 @@ import pickle
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,9 +23,8 @@ from meshdns.resolver.serve.frames import Request, Summary
 from meshdns.resolver.serve.kept_table import kept_table, made_from, places_now
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.serve.shelf import Shelf
-from meshdns.resolver.table.build import common
 from meshdns.resolver.table.live import Assembler, Table
-from meshdns.resolver.table.row import Row
+from meshdns.resolver.table.scope import common
 
 LOAD_S: Final = 120.0
 """A child that takes longer is ended. Ten thousand entries take about two seconds."""
@@ -60,19 +59,14 @@ class LoadError(Exception):
 class Reloader:
     """Loads when told to, one child at a time; what is triggered meanwhile is done once more afterwards.
 
-    `accept` gets each new table, in the loop, before its memo is kept. `families` says which leases it answers.
+    `accept` gets each new table, in the loop, before its memo is kept.
     """
 
-    def __init__(
-        self,
-        settings: TableSettings,
-        accept: Callable[[Table], None],
-        families: Callable[[], tuple[bool, bool]],
-    ) -> None:
+    def __init__(self, settings: TableSettings, accept: Callable[[Table], None]) -> None:
         self.counters = LoadCounters()
         self._settings = settings
         self._accept = accept
-        self._families = families
+        self._table: Table | None = None
         self._search: tuple[str, ...] = ()
         self._generation = 0
         self._memo = b""
@@ -120,9 +114,10 @@ class Reloader:
             stdout=asyncio.subprocess.PIPE,
         )
         try:
-            summary, table, memo = await self._converse(child, request)
-            self._memo = memo
-            self._take_over(summary, table, began)
+            with _no_collection():
+                summary, table, self._memo = await self._converse(child, request)
+                self._take_over(summary, table, began)
+                await _prepare(table)
             if await child.wait() != 0:
                 logger.warning("cannot keep what was loaded for the next start: exit code %d", child.returncode)
         finally:
@@ -138,15 +133,17 @@ class Reloader:
         places = places_now(settings) if kept else None
         if kept is None or places is None or kept.made_from != made_from(settings, self._search, places):
             return False
-        try:
-            summary = kept.summary(common(settings.scope(self._search, 1)))
-            table = await self._assemble(summary, _in_turns(kept.batches()))
-        except ValueError as error:
-            logger.warning("cannot use the table in %s: %s: the manifests are read", settings.state, error)
-            return False
-        logger.info("nothing has changed since the table in %s was built", settings.state)
-        self.counters.resumed = True
-        self._take_over(summary, table, began)
+        with _no_collection():
+            try:
+                summary = kept.summary(common(settings.scope(self._search, 1)))
+                table = await self._assemble(summary, _in_turns(kept.batches()))
+            except ValueError as error:
+                logger.warning("cannot use the table in %s: %s: the manifests are read", settings.state, error)
+                return False
+            logger.info("nothing has changed since the table in %s was built", settings.state)
+            self.counters.resumed = True
+            self._take_over(summary, table, began)
+            await _prepare(table)
         return True
 
     def _take_over(self, summary: Summary, table: Table, began: float) -> None:
@@ -156,6 +153,7 @@ class Reloader:
         self.counters.loads += 1
         self.counters.last_s = time.monotonic() - began
         self.counters.loaded_at = time.time()
+        self._table = table
         self._accept(table)
         self._tell(summary, len(table.rows))
 
@@ -169,19 +167,12 @@ class Reloader:
         table = await self._assemble(summary, _batches_and_memo(child.stdout, last))
         return summary, table, last[0]
 
-    async def _assemble(self, summary: Summary, batches: AsyncIterator[Sequence[Row]]) -> Table:
+    async def _assemble(self, summary: Summary, batches: AsyncIterator[Sequence[bytes]]) -> Table:
         """Build a table in as many turns of the loop as there are batches."""
-        ipv4, ipv6 = self._families()
-        assembler = Assembler(summary.common, ipv4=ipv4, ipv6=ipv6)
-        gc.disable()  # nothing of this is garbage, and looking through it takes longer than making it
-        try:
-            async for batch in batches:
-                assembler.add(batch)
-                await asyncio.sleep(0)
-            # What was just built lives long; the collector need not look at it again.
-            gc.freeze()
-        finally:
-            gc.enable()
+        assembler = Assembler(summary.common, self._table)
+        async for batch in batches:
+            assembler.add(batch)
+            await asyncio.sleep(0)
         return assembler.finish()
 
     def _tell(self, summary: Summary, hosts: int) -> None:
@@ -194,12 +185,29 @@ class Reloader:
         _tell_changes(summary, hosts)
 
 
-async def _in_turns(batches: Iterable[list[Row]]) -> AsyncIterator[list[Row]]:
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector away: nothing of a table is garbage, and looking through it takes longer than making it."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()  # what was just built lives long, and is not looked at again
+    finally:
+        gc.enable()
+
+
+async def _prepare(table: Table) -> None:
+    """Make all answers beforehand, in turns."""
+    for _ in table.prepare():
+        await asyncio.sleep(0)
+
+
+async def _in_turns(batches: Iterable[Sequence[bytes]]) -> AsyncIterator[Sequence[bytes]]:
     for batch in batches:
         yield batch
 
 
-async def _batches_and_memo(stream: asyncio.StreamReader, memo: list[bytes]) -> AsyncIterator[list[Row]]:
+async def _batches_and_memo(stream: asyncio.StreamReader, memo: list[bytes]) -> AsyncIterator[Sequence[bytes]]:
     """Yield the batches of rows; the memo, which ends them, is put into `memo`."""
     while not isinstance(frame := await _frame(stream), bytes):
         yield frame

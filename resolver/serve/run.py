@@ -35,8 +35,8 @@ from meshdns.resolver.serve.stream import StreamListener
 from meshdns.resolver.serve.systemd import Notifier
 from meshdns.resolver.serve.upstream import Forwarder
 from meshdns.resolver.source.watch import Watcher
-from meshdns.resolver.table.build import common
 from meshdns.resolver.table.live import Table
+from meshdns.resolver.table.scope import common
 
 FAMILIES_EVERY_S: Final = 10.0
 RESOLV_CONF_EVERY_S: Final = 1.0
@@ -89,7 +89,7 @@ class Resolver:
         self.streams: tuple[StreamListener, ...] = ()
         self.forwarder: Forwarder
         self.heartbeat: Heartbeat | None = None
-        self.reloader = Reloader(settings.table, self._accept, self.families)
+        self.reloader = Reloader(settings.table, self._accept)
         self.resolv_conf = ResolvConfFile(settings.forward.resolv_conf, needed=not settings.forward.upstreams)
         self.table = Table(
             common(settings.table.scope(self._search(), 0)),
@@ -231,7 +231,7 @@ class Resolver:
         self.table = table
         for datagram in self.datagrams:
             datagram.table = table
-        if not self.companions and not self._told_unrelayed and any(row.lease for row in table.rows):
+        if not self.companions and not self._told_unrelayed and table.leased:
             self._told_unrelayed = True
             logger.warning("leased addresses are answered, but nothing stands behind them: --no-relay")
         self._tell_ready()

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from meshdns.resolver.serve.address import SocketAddress
-from meshdns.resolver.table.candidates import Scope
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.scope import Scope
 
 
 class BeforeLoaded(StrEnum):

@@ -8,7 +8,7 @@ nothing else: not on the order of entries, not on the namespace that is served, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
 from typing import Final
@@ -19,6 +19,7 @@ from meshdns.resolver.source.problem import Problem
 from meshdns.resolver.table.claims import Claims, claims, status_claims
 from meshdns.resolver.table.pools import Pools
 from meshdns.resolver.table.tenants import Tenant, tenants
+from meshdns.resolver.table.tenure import Tenure
 
 REST_S: Final = 24 * 3600.0
 """How long a freed address belongs to nobody else: clients and their caches may still connect to it."""
@@ -35,16 +36,6 @@ class Lease:
     namespace: str
     v4: IPv4Address
     v6: IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class Tenure:
-    """What the ledger holds: the pair at `offset` is `host`'s, or was until `freed_at` (seconds since the epoch)."""
-
-    host: str
-    namespaces: tuple[str, ...]
-    offset: int
-    freed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +115,7 @@ class _Holdings:
     def resting(self) -> list[Tenure]:
         """Return what somebody had and nobody uses now; what was in use until now rests from now on."""
         return [
-            tenure if tenure.freed_at is not None else replace(tenure, freed_at=self._now)
+            tenure if tenure.freed_at is not None else tenure._replace(freed_at=self._now)
             for offset, tenure in self.past.items()
             if offset not in self.used
         ]
@@ -143,7 +134,7 @@ def _as_of(tenure: Tenure, now: float) -> Tenure | None:
     if tenure.freed_at is None:
         return tenure
     if tenure.freed_at > now:
-        return replace(tenure, freed_at=now)
+        return tenure._replace(freed_at=now)
     return tenure if now - tenure.freed_at < REST_S else None
 
 

@@ -12,16 +12,17 @@ from itertools import chain
 from typing import Final
 
 from meshdns.resolver.source.entry import Address, Entry
-from meshdns.resolver.table.aliases import guarded_parents, search_keys
-from meshdns.resolver.table.candidate import Candidate, Kind, Lease, Scope, Visibility
+from meshdns.resolver.table.candidate import Candidate, Kind, Lease, Visibility
 from meshdns.resolver.table.candidates import candidates
 from meshdns.resolver.table.live import Assembler, Table
-from meshdns.resolver.table.names import reverse_zones, to_key
-from meshdns.resolver.table.records import addresses, soa, srv_head
-from meshdns.resolver.table.row import Beaten, Common, PortRow, Row
+from meshdns.resolver.table.names import to_key
+from meshdns.resolver.table.packed import packed
+from meshdns.resolver.table.records import addresses, srv_head
+from meshdns.resolver.table.row import Account, Beaten, PortRow, Row
+from meshdns.resolver.table.scope import Scope, common
 from meshdns.resolver.table.settle import Settled, settle
 
-__all__ = ["Assembler", "Common", "Lease", "Row", "Scope", "Table", "build", "common", "rows"]
+__all__ = ["Assembler", "Lease", "Row", "Scope", "Table", "build", "common", "rows"]
 
 ADDRESSES_MOST: Final = 2000
 """Of one family and one host: 28 bytes each must fit a TCP message of 65,535."""
@@ -34,22 +35,8 @@ _LABEL_TEXT_MOST: Final = 62  # 63 less the underscore
 def build(entries: Sequence[Entry], leases: Iterable[Lease], scope: Scope) -> Table:
     """Return the whole table at once."""
     assembler = Assembler(common(scope))
-    assembler.add(rows(entries, leases, scope))
+    assembler.add(map(packed, rows(entries, leases, scope)))
     return assembler.finish()
-
-
-def common(scope: Scope) -> Common:
-    """Return what all names share."""
-    search = search_keys(scope.search)
-    return Common(
-        scope.generation,
-        scope.ttl_s,
-        soa(scope.generation, scope.negative_ttl_s),
-        search,
-        guarded_parents(scope.cluster_domain, search),
-        tuple(zone for pool in scope.pools for zone in reverse_zones(pool)),
-        to_key(scope.probe_suffix) or b"\x00",
-    )
 
 
 def rows(entries: Sequence[Entry], leases: Iterable[Lease], scope: Scope) -> Iterator[Row]:
@@ -94,10 +81,16 @@ def _row(settled: Settled, shorts: Iterable[Settled], scope: Scope) -> Row:
         cname=external or b"",
         srv=() if external else _services(tuple(dict.fromkeys(each.part.ports for each in winners))),
         pointers=() if wildcard else tuple(dict.fromkeys((*lease, *configured))),
-        parts=tuple([each.part for each in winners]),
-        beaten=tuple([Beaten(loser.part.source, rule) for each in (settled, *shorts) for loser, rule in each.beaten]),
         unanswered=_unanswered(settled, key, external, scope),
-        notes=tuple(dict.fromkeys(_notes(settled))),
+        told=_account(settled, shorts).text(),
+    )
+
+
+def _account(settled: Settled, shorts: Iterable[Settled]) -> Account:
+    return Account(
+        tuple([each.part for each in settled.winners]),
+        tuple([Beaten(loser.part.source, rule) for each in (settled, *shorts) for loser, rule in each.beaten]),
+        tuple(dict.fromkeys(_notes(settled))),
     )
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
-from meshdns.resolver.source.entry import Address, Endpoint, Meta, Network, Port
+from meshdns.resolver.source.entry import Address, Endpoint, Meta, Port
 from meshdns.resolver.table.policy import Policy
 from meshdns.resolver.table.row import EndpointRow, Part, PortRow, Source
 
@@ -32,22 +32,6 @@ class Lease(Protocol):
     @property
     def v6(self) -> IPv6Address:
         """The address for AAAA."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose table it is and what goes into every answer. `pools` are those of the leases."""
-
-    namespace: str
-    cluster_domain: str
-    search: tuple[str, ...]
-    pools: tuple[Network, ...]
-    ttl_s: int
-    negative_ttl_s: int
-    probe_suffix: str
-    generation: int
-    answer_endpoints: bool = False
-    forward_other_types: bool = False
 
 
 class Kind(IntEnum):

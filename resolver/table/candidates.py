@@ -25,7 +25,6 @@ from meshdns.resolver.table.candidate import (
     Candidate,
     Kind,
     Lease,
-    Scope,
     Visibility,
     endpoint_rows,
     port_rows,
@@ -35,9 +34,10 @@ from meshdns.resolver.table.candidate import (
 from meshdns.resolver.table.kubernetes import of_service
 from meshdns.resolver.table.policy import policy
 from meshdns.resolver.table.row import Part
+from meshdns.resolver.table.scope import Scope
 from meshdns.resolver.table.tenants import is_eligible
 
-__all__ = ["Candidate", "Kind", "Lease", "Scope", "Visibility", "candidates"]
+__all__ = ["Candidate", "Kind", "Lease", "Visibility", "candidates"]
 
 
 @dataclass(frozen=True, slots=True)

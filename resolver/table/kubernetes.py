@@ -13,7 +13,6 @@ from meshdns.resolver.table.aliases import service_host, short_names
 from meshdns.resolver.table.candidate import (
     Candidate,
     Kind,
-    Scope,
     endpoint_rows,
     port_rows,
     source_of,
@@ -21,6 +20,7 @@ from meshdns.resolver.table.candidate import (
 )
 from meshdns.resolver.table.policy import policy
 from meshdns.resolver.table.row import Part
+from meshdns.resolver.table.scope import Scope
 
 EXPORT_ANNOTATION: Final = "networking.istio.io/exportTo"
 """Istio's way to write exportTo on a Service."""

@@ -18,12 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from meshdns.resolver.source import syntax
-from meshdns.resolver.source.listing import content
-from meshdns.resolver.source.listing import digest as digest_of
-from meshdns.resolver.table.allocate import Tenure
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.tenure import LEDGER, Tenure
 
-FILE_NAME: Final = "leases.json"
 FORMAT: Final = 1
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 """A million leases fit; anything larger is not ours."""
@@ -53,7 +50,7 @@ class Ledger:
         """Return what is held; a file that cannot be understood is renamed to end in .damaged, and nothing is held."""
         if self._directory is None:
             return Held()
-        path = self._directory / FILE_NAME
+        path = self._directory / LEDGER
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
@@ -73,16 +70,6 @@ class Ledger:
             )
         return Held(tenures)
 
-    def digest(self) -> bytes | None:
-        """Return what tells one content of the file from another; None where there is no file that can be read."""
-        if self._directory is None:
-            return None
-        try:
-            data = content(str(self._directory / FILE_NAME))
-        except OSError:
-            return None
-        return None if data is None else digest_of(data)
-
     def write(self, tenures: Iterable[Tenure], pools: Pools) -> str | None:
         """Put `tenures` in place of what the file held; return a warning when that begins to fail, and only then."""
         if self._directory is None:
@@ -93,7 +80,7 @@ class Ledger:
         try:
             _replace(self._directory, data)
         except OSError as error:
-            warning = None if self._failing else f"cannot write {self._directory / FILE_NAME}: {error.strerror}"
+            warning = None if self._failing else f"cannot write {self._directory / LEDGER}: {error.strerror}"
             self._failing = True
             return warning and f"{warning}: leases are as stable as the manifests, and start anew with the next start"
         self._written, self._failing = data, False
@@ -171,14 +158,14 @@ def _keep_aside(path: Path) -> str:
 def _replace(directory: Path, data: bytes) -> None:
     """Write the file so that after a crash at any moment there is the old content or the new."""
     directory.mkdir(mode=_OWNER_ONLY, parents=True, exist_ok=True)
-    fresh = directory / f"{FILE_NAME}.new"
+    fresh = directory / f"{LEDGER}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(fresh, flags, _READABLE)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(directory / FILE_NAME)
+    fresh.replace(directory / LEDGER)
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

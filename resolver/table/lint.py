@@ -14,11 +14,12 @@ from meshdns.resolver.source.entry import Address, EndpointSlice, Entry, Meta, N
 from meshdns.resolver.source.problem import Problem, Rule
 from meshdns.resolver.source.syntax import address as parse_address
 from meshdns.resolver.table.aliases import guarded_parents, search_keys
-from meshdns.resolver.table.candidate import Candidate, Kind, Lease, Scope, Visibility
+from meshdns.resolver.table.candidate import Candidate, Kind, Lease, Visibility
 from meshdns.resolver.table.candidates import candidates
 from meshdns.resolver.table.claims import claims
 from meshdns.resolver.table.names import to_key
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.scope import Scope
 from meshdns.resolver.table.settle import Settled, settle
 
 

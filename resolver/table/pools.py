@@ -10,7 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from meshdns.resolver.errors import SettingsError
-from meshdns.resolver.source.entry import Address, Network
+
+Block = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
 _OCTET: Final = 256
 _TO_FIRST_OCTET: Final = 24
@@ -48,7 +49,7 @@ class Pools:
         """Return the two addresses at `offset`."""
         return IPv4Address(self._base4 + offset), IPv6Address(self._base6 + offset)
 
-    def offsets(self, block: Address | Network) -> range:
+    def offsets(self, block: Block) -> range:
         """Return the offsets whose pair `block`, an address or a network, touches; empty if it lies outside."""
         base = self._base4 if block.version == self.v4.version else self._base6
         if isinstance(block, IPv4Network | IPv6Network):

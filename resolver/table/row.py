@@ -1,15 +1,14 @@
 """What a loading child hands over: one plain `Row` per host, and the `Common` part that all of them share.
 
 Only integers, strings, bytes, booleans, None and tuples of these, so that a row may cross a process border or rest on
-disk in any encoding that knows these. Nothing here decides anything: `build` makes rows, `live.Assembler` takes them.
+disk. What no query needs is text until somebody asks (`Account`). Nothing here decides anything: `build` makes rows,
+`packed` makes each of them one bytes object, `live.Assembler` takes these.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
-
-Address = IPv4Address | IPv6Address
+import json
+from typing import Any, Final, NamedTuple
 
 
 class Source(NamedTuple):
@@ -59,6 +58,46 @@ class Beaten(NamedTuple):
     rule: str
 
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class Account(NamedTuple):
+    """What is told about a host, to people and to the relay: whose objects it comes from, and over whom they won."""
+
+    parts: tuple[Part, ...]
+    beaten: tuple[Beaten, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> bytes:
+        """Return the account as a row keeps it, in JSON."""
+        return _encode(self).encode()
+
+
+def account_of(text: bytes) -> Account:
+    """Read what `Account.text` wrote; ValueError for anything else."""
+    try:
+        parts, beaten, notes = json.loads(text)
+        return Account(
+            tuple([_part(*part) for part in parts]),
+            tuple([Beaten(Source(*source), rule) for source, rule in beaten]),
+            tuple(notes),
+        )
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"no account of a host: {error}") from error
+
+
+def _part(
+    source: list[Any], resolution: str, ports: list[list[Any]], endpoints: list[list[Any]], addresses: list[str]
+) -> Part:
+    return Part(
+        Source(*source),
+        resolution,
+        tuple([PortRow(*port) for port in ports]),
+        tuple([EndpointRow(name, weight, tuple(map(tuple, numbers))) for name, weight, numbers in endpoints]),
+        tuple(addresses),
+    )
+
+
 class Row(NamedTuple):
     """One host. Names are in wire form and lower case; record sections are ready, their owners 0xC00C.
 
@@ -67,7 +106,7 @@ class Row(NamedTuple):
     `lease_aaaa` only while leases of that family are (`live.Table.answer_leases`). `lease` are the packed addresses of
     the pools, whatever of them is answered. `cname` is an ExternalName's target. `srv` maps `_port._proto` (wire form,
     no root) to SRV data up to the target. `pointers` are the packed addresses whose PTR names this host. `unanswered`
-    says why the host is forwarded: such a row is no name of ours and is kept to explain.
+    says why the host is forwarded: such a row is no name of ours and is kept to explain. `told` is its account.
     """
 
     key: bytes
@@ -86,10 +125,13 @@ class Row(NamedTuple):
     cname: bytes
     srv: tuple[tuple[bytes, tuple[bytes, ...]], ...]
     pointers: tuple[bytes, ...]
-    parts: tuple[Part, ...]
-    beaten: tuple[Beaten, ...]
     unanswered: str
-    notes: tuple[str, ...]
+    told: bytes
+
+    @property
+    def account(self) -> Account:
+        """What is told about the host, read anew each time; ValueError from a row that no build made."""
+        return account_of(self.told)
 
 
 class Common(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +20,12 @@ from meshdns.resolver.serve.kept_table import NAME, kept_table
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.serve.shelf import Shelf
-from meshdns.resolver.source.columns import written
 from meshdns.resolver.source.entry import ServiceEntry
 from meshdns.resolver.source.listing import digest
 from meshdns.resolver.source.read import Outcome, read
 from meshdns.resolver.table.live import Table
+from meshdns.resolver.table.packed import packed, unpacked
 from meshdns.resolver.table.pools import Pools
-from meshdns.resolver.table.row import Row
 
 LATE = ADDRESS_AND_AUTO.split("---")[1].replace("auto", "late")
 TAKEN_OVER = "nothing has changed since the table"
@@ -57,7 +55,7 @@ class Place:
 
     async def _load(self, settings: TableSettings) -> tuple[Table, bool]:
         tables: list[Table] = []
-        reloader = Reloader(settings, tables.append, lambda: (True, False))
+        reloader = Reloader(settings, tables.append)
         reloader.trigger(())
         await reloader.settle()
         assert not reloader.counters.failures
@@ -153,19 +151,47 @@ def _pipe(shelf: Shelf, path: Path) -> None:
 
 
 def _not_rows(shelf: Shelf, path: Path) -> None:
-    lines = (shelf.get(NAME) or b"").split(b"\n")
-    shelf.put(NAME, b"\n".join([*lines[:4], b"[" * 100_000]))
+    _replace_rows(shelf, [b"[" * 100_000])
 
 
 def _bad_records(shelf: Shelf, path: Path) -> None:
+    _replace_rows(shelf, [packed(unpacked(data)._replace(a=b"c")) for data in _rows(shelf)])
+
+
+def _short_rows(shelf: Shelf, path: Path) -> None:
+    _replace_rows(shelf, [data[:9] for data in _rows(shelf)])
+
+
+def _bad_names(shelf: Shelf, path: Path) -> None:
+    _replace_rows(shelf, [packed(unpacked(data)._replace(cname=b"\x05abc\0")) for data in _rows(shelf)])
+
+
+def _bad_summary(shelf: Shelf, path: Path) -> None:
     kept = kept_table(shelf)
     assert kept is not None
-    rows = [row._replace(a=row.a[:-1]) for batch in kept.batches() for row in batch]
-    lines = (shelf.get(NAME) or b"").split(b"\n")
-    shelf.put(NAME, b"\n".join([*lines[:4], json.dumps(written(Row, rows)).encode()]))
+    _keep_parts(shelf, [*kept.parts[:2], b"[[[1]],[],[1,2,3,4]]", *kept.parts[3:]])
 
 
-@pytest.mark.parametrize("damage", [_cut, _flipped, _pipe, _not_rows, _bad_records])
+def _rows(shelf: Shelf) -> list[bytes]:
+    kept = kept_table(shelf)
+    assert kept is not None
+    return [data for batch in kept.batches() for data in batch]
+
+
+def _replace_rows(shelf: Shelf, rows: list[bytes]) -> None:
+    kept = kept_table(shelf)
+    assert kept is not None
+    lengths = b"".join(len(data).to_bytes(4, "big") for data in rows)
+    _keep_parts(shelf, [*kept.parts[:3], lengths, b"".join(rows)])
+
+
+def _keep_parts(shelf: Shelf, parts: list[bytes]) -> None:
+    shelf.put(NAME, b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+
+
+@pytest.mark.parametrize(
+    "damage", [_cut, _flipped, _pipe, _not_rows, _bad_records, _short_rows, _bad_names, _bad_summary]
+)
 def test_a_damaged_table_is_ignored(damage: Callable[[Shelf, Path], None], place: Place) -> None:
     """What does not add up, or adds up and is no table, is passed over, and a good one takes its place."""
     place.load()

@@ -25,8 +25,9 @@ from meshdns.resolver.source.entry import (
     SliceEndpoint,
     WorkloadEntry,
 )
-from meshdns.resolver.table.allocate import REST_S, Allocation, Tenure, allocate
+from meshdns.resolver.table.allocate import REST_S, Allocation, allocate
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.tenure import Tenure
 
 POOLS = Pools(IPv4Network("240.240.0.0/16"), IPv6Network("2001:2::/48"))
 NOW = 1_700_000_000.0

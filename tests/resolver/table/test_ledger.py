@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshdns.resolver.table.allocate import Tenure
-from meshdns.resolver.table.ledger import FILE_NAME, Ledger
+from meshdns.resolver.table.ledger import Ledger
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.tenure import LEDGER, Tenure
 
 POOLS = Pools(IPv4Network("240.240.0.0/16"), IPv6Network("2001:2::/48"))
 ROW = {"host": "a.internal", "namespaces": ["default"], "v4": "240.240.0.1", "v6": "2001:2::1"}
@@ -31,10 +31,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Tenures come back as they were, from a file that people can read; nothing else is left in the directory."""
     directory = tmp_path / "made" / "on demand"
     assert Ledger(directory).write(TENURES, POOLS) is None
-    assert (directory / FILE_NAME).read_text() == GOLDEN
+    assert (directory / LEDGER).read_text() == GOLDEN
     held = Ledger(directory).read(POOLS)
     assert (set(held.tenures), held.reports) == (set(TENURES), ())
-    assert os.listdir(directory) == [FILE_NAME]  # noqa: PTH208 - names alone
+    assert os.listdir(directory) == [LEDGER]  # noqa: PTH208 - names alone
 
 
 def test_nothing_to_keep(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ def test_an_unchanged_ledger_is_not_written_again(tmp_path: Path) -> None:
     """A reload that changes no lease writes nothing."""
     ledger = Ledger(tmp_path)
     ledger.write(TENURES, POOLS)
-    before = (tmp_path / FILE_NAME).stat().st_ino
+    before = (tmp_path / LEDGER).stat().st_ino
     ledger.write(TENURES, POOLS)
-    assert (tmp_path / FILE_NAME).stat().st_ino == before
+    assert (tmp_path / LEDGER).stat().st_ino == before
     ledger.write(TENURES[:1], POOLS)
-    assert (tmp_path / FILE_NAME).stat().st_ino != before
+    assert (tmp_path / LEDGER).stat().st_ino != before
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_an_unchanged_ledger_is_not_written_again(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_kept_aside(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     """What cannot be understood is renamed and reported; the next write makes a new file."""
-    (tmp_path / FILE_NAME).write_bytes(content)
+    (tmp_path / LEDGER).write_bytes(content)
     ledger = Ledger(tmp_path)
     held = ledger.read(POOLS)
     assert held.tenures == (), name
     (report,) = held.reports
-    assert report.startswith(f"cannot understand {tmp_path / FILE_NAME}: {reason}")
+    assert report.startswith(f"cannot understand {tmp_path / LEDGER}: {reason}")
     assert report.endswith("kept as leases.json.damaged; leases start anew")
     assert (tmp_path / "leases.json.damaged").read_bytes() == content
     ledger.write(TENURES, POOLS)
@@ -111,16 +111,16 @@ def test_a_damaged_file_is_kept_aside(tmp_path: Path, name: str, content: bytes,
 def test_a_row_that_cannot_be_is_left_out(tmp_path: Path, row: object) -> None:
     """A row with a wrong type, another pool's address or no pair is left out and counted; the others stand."""
     good = {"host": "good.internal", "namespaces": ["default"], "v4": "240.240.0.3", "v6": "2001:2::3"}
-    (tmp_path / FILE_NAME).write_text(json.dumps({"format": 1, "leases": [row, good]}))
+    (tmp_path / LEDGER).write_text(json.dumps({"format": 1, "leases": [row, good]}))
     held = Ledger(tmp_path).read(POOLS)
     assert held.tenures == (Tenure("good.internal", ("default",), 3),)
-    assert held.reports == (f"cannot use 1 of 2 leases in {tmp_path / FILE_NAME}: damaged, or of other pools",)
+    assert held.reports == (f"cannot use 1 of 2 leases in {tmp_path / LEDGER}: damaged, or of other pools",)
 
 
 def test_of_two_rows_for_one_address_the_first_stands(tmp_path: Path) -> None:
     """An address that stands twice is the first one's."""
     rows = [ROW, {**ROW, "host": "b.internal"}]
-    (tmp_path / FILE_NAME).write_text(json.dumps({"format": 1, "leases": rows}))
+    (tmp_path / LEDGER).write_text(json.dumps({"format": 1, "leases": rows}))
     assert Ledger(tmp_path).read(POOLS).tenures == (Tenure("a.internal", ("default",), 1),)
 
 
@@ -130,7 +130,7 @@ def test_one_warning_where_nothing_can_be_written(tmp_path: Path) -> None:
     blocked.write_text("a file stands where the directory should be")
     ledger = Ledger(blocked)
     assert ledger.write(TENURES, POOLS) == (
-        f"cannot write {blocked / FILE_NAME}: File exists: "
+        f"cannot write {blocked / LEDGER}: File exists: "
         "leases are as stable as the manifests, and start anew with the next start"
     )
     assert ledger.write(TENURES[:1], POOLS) is None
@@ -141,9 +141,9 @@ def test_one_warning_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 def test_an_unreadable_path_is_reported(tmp_path: Path) -> None:
     """A ledger that is a directory is reported and passed over."""
-    (tmp_path / FILE_NAME).mkdir()
+    (tmp_path / LEDGER).mkdir()
     assert Ledger(tmp_path).read(POOLS).reports == (
-        f"cannot read {tmp_path / FILE_NAME}: Is a directory: leases start anew",
+        f"cannot read {tmp_path / LEDGER}: Is a directory: leases start anew",
     )
 
 
@@ -162,6 +162,6 @@ json_st = st.recursive(
 def test_any_content_is_survived(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Whatever the file holds, reading it gives tenures of these pools and reports, and never fails."""
     directory = tmp_path_factory.mktemp("state")
-    (directory / FILE_NAME).write_bytes(content)
+    (directory / LEDGER).write_bytes(content)
     held = Ledger(directory).read(POOLS)
     assert all(POOLS.may_lease(tenure.offset) for tenure in held.tenures)

@@ -12,9 +12,9 @@ import pytest
 from meshdns.resolver.source.entry import Entry
 from meshdns.resolver.source.read import Outcome, read
 from meshdns.resolver.table.allocate import allocate
-from meshdns.resolver.table.candidate import Scope
 from meshdns.resolver.table.lint import lint
 from meshdns.resolver.table.pools import Pools
+from meshdns.resolver.table.scope import Scope
 
 POOLS = Pools(IPv4Network("240.240.0.0/16"), IPv6Network("2001:2::/48"))
 SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local")
