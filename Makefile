@@ -1,12 +1,13 @@
 # Every target does its own set-up: a virtual environment under .venv, Debian packages that are missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-libiptc check bench dev golden clean
+.PHONY: help demo test coverage fuzz test-libiptc check bench dev golden clean
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
 DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
 TEST_PROGRAMS := $(DEMO_PROGRAMS) iptables:iptables dnsmasq:dnsmasq-base
 TEST_PEERS := unbound:unbound nsd:nsd
 BENCH_PEERS := $(TEST_PEERS) haproxy:haproxy socat:socat
+FUZZ_SECONDS := 20
 COREDNS_VERSION := v1.14.7
 
 help:    ## this list
@@ -25,6 +26,10 @@ test:    ## everything that this machine can prove, in minutes
 
 coverage: ## the same, and which lines it never reached; takes twice as long
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term $(PYTEST_ARGS)"
+
+fuzz:    ## bytes that strangers send: looks for new ones that break a law, guided by coverage; FUZZ_SECONDS=20 for each of three
+	@scripts/venv requirements-fuzz.lock
+	@for law in query reply manifest; do PYTHONPATH=tests tests/fuzz/run.py $$law -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ || exit 1; done
 
 test-libiptc: ## the backend through python-iptables, which this builds from source
 	@scripts/need $(TEST_PROGRAMS) g++:g++
@@ -56,5 +61,5 @@ dev: ## the virtual environment and the programs that the other targets use, and
 	@scripts/peers $(TEST_PEERS)
 
 clean:   ## remove what the other targets made inside the tree
-	rm -rf .venv .peers .libiptc build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .peers .fuzz .libiptc build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

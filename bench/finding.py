@@ -26,21 +26,30 @@ class Finding:
     measured: str
     verdict: Verdict
     detail: str = ""
+    score: float | None = None
+    """How far it is from its target: 1 reaches it, 2 is twice as good; None without a target."""
 
 
 def at_least(what: str, measured: Ratio, limit: float, detail: str = "") -> Finding:
     """Judge a ratio that must reach a limit."""
-    return Finding(what, f"≥ {limit:g}", str(measured), _verdict(met=measured.median >= limit), detail)
+    return Finding(
+        what, f"≥ {limit:g}", str(measured), _verdict(met=measured.median >= limit), detail, measured.median / limit
+    )
 
 
 def at_most(what: str, measured: Ratio, limit: float, detail: str = "") -> Finding:
     """Judge a ratio that must not exceed a limit."""
-    return Finding(what, f"≤ {limit:g}", str(measured), _verdict(met=measured.median <= limit), detail)
+    return Finding(
+        what, f"≤ {limit:g}", str(measured), _verdict(met=measured.median <= limit), detail, limit / measured.median
+    )
 
 
 def within(what: str, measured: float, limit: float, unit: str, detail: str = "") -> Finding:
     """Judge a figure with a unit that must not exceed a limit."""
-    return Finding(what, f"≤ {limit:g} {unit}", f"{measured:.1f} {unit}", _verdict(met=measured <= limit), detail)
+    score = limit / measured if measured else None
+    return Finding(
+        what, f"≤ {limit:g} {unit}", f"{measured:.1f} {unit}", _verdict(met=measured <= limit), detail, score
+    )
 
 
 def printed(what: str, measured: str | Ratio, detail: str = "") -> Finding:

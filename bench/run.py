@@ -3,7 +3,7 @@
     python -m bench.run [--rows NAME...] [--rounds N] [--seconds S]
 
 Runs in a network namespace of its own, so that no rule of the machine is in the way and no port is taken, and nothing
-of the machine's network is touched. A run of all rows writes bench/RESULTS.md.
+of the machine's network is touched. A run of all rows writes bench/RESULTS.md and docs/bench.svg.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import machine, report
+from bench.chart import chart
 from bench.finding import Finding, not_measured
 from bench.peers import CoreDns, Dnsmasq, Meshdns, Nsd, Unbound
 from bench.process import NotMeasuredError
@@ -70,7 +71,7 @@ ROWS: Final = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and write bench/RESULTS.md when everything was measured."""
+    """Measure and print; write bench/RESULTS.md and docs/bench.svg when everything was measured."""
     options = _options(arguments)
     chosen = [row for row in ROWS if not options.rows or row.name in options.rows]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -99,6 +100,7 @@ def _write_results(sections: Sequence[Section], note: str) -> None:
             versions[name] = machine.version(*command)
     page = report.markdown(sections, machine.describe(), versions, f"{time.strftime('%Y-%m-%d')}, {note}.")
     (ROOT / "bench" / "RESULTS.md").write_text(page)
+    (ROOT / "docs" / "bench.svg").write_text(chart(sections))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
