@@ -30,22 +30,22 @@ class Floor:
         self._waiting = False
         self._until_look = LOOK_EVERY
 
-    def turn(self) -> bool:
+    def turn(self) -> None:
         """Answer one packet, or as many as wait."""
         if self._waiting:
-            return self._many()
+            self._many()
+            return
         try:
             packet, client = self._sock.recvfrom(PACKET_BYTES)
         except OSError:
-            return True
+            return
         self._until_look -= 1
         self._sock.sendto(packet[:2] + self._rest, client)
         if not self._until_look:
             self._until_look = LOOK_EVERY
             self._many()
-        return True
 
-    def _many(self) -> bool:
+    def _many(self) -> None:
         batch, rest = self._batch, self._rest
         packets, replies, names = batch.packets, batch.replies, batch.names
         reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
@@ -64,7 +64,6 @@ class Floor:
         if count:
             batch.send(count)
         self._waiting = count > 1
-        return True
 
 
 def canned(query: bytes) -> bytes:

@@ -114,16 +114,15 @@ class DatagramListener:
         except (OSError, struct.error):  # Linux before 4.12
             return 0
 
-    # Every turn returns whether it did nothing but answer (`loop.Turn`).
-
-    def _turn(self) -> bool:
+    def _turn(self) -> None:
         """Answer one packet, or as many as wait if several did the last time somebody looked."""
         if self._waiting:
-            return self._many()
+            self._many()
+            return
         try:
             packet, client = self._sock.recvfrom(PACKET_BYTES)
         except OSError:
-            return True
+            return
         self._until_look -= 1
         decision = decide(packet, self.table, self._tally)
         if not isinstance(decision, bytes):
@@ -133,15 +132,13 @@ class DatagramListener:
                 self._sock.sendto(decision, client)
             except OSError:
                 self.counters.unsent += 1
-            alone = True
         else:
-            alone = self._other(packet, decision, client)
+            self._other(packet, decision, client)
         if not self._until_look and self._batch is not None:
             self._until_look = LOOK_EVERY
-            alone = self._many() and alone
-        return alone
+            self._many()
 
-    def _many(self) -> bool:
+    def _many(self) -> None:
         """Answer up to SLOTS packets; while there are several, the next turn begins here."""
         batch = self._batch
         assert batch is not None  # noqa: S101 - `start` saw to it
@@ -168,12 +165,10 @@ class DatagramListener:
                 others.append((slot, packet, decision))
         if count:
             self.counters.unsent += batch.send(count)
-        alone = True
         for slot, packet, decision in others:
-            alone = self._other(packet, decision, batch.client(slot)) and alone
+            self._other(packet, decision, batch.client(slot))
         self._waiting = len(sizes) > 1
         self.counters.batches += 1
-        return alone
 
     def _at_once(self, packet: bytes, decision: Forward | Drop) -> bytes | Forward | Drop:
         """Return the reply if the cache has it, so that it goes out with those of our own."""
@@ -183,12 +178,12 @@ class DatagramListener:
         self.counters.forwarded += 1
         return decision.complete(packet, kept)
 
-    def _observed(self) -> bool:
+    def _observed(self) -> None:
         """Answer one packet and tell about it."""
         try:
             packet, client = self._sock.recvfrom(PACKET_BYTES)
         except OSError:
-            return True
+            return
         begun_ns = time.perf_counter_ns()
         decision = decide(packet, self.table, self._tally)
         spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
@@ -206,7 +201,6 @@ class DatagramListener:
             self._submit(decision.packet, decision, client, decision.limit, respond)
         else:
             self._other(packet, decision, client)
-        return False
 
     def _tell(self, client: Client, packet: bytes, reply: bytes, spent: _Spent, forward: Forward | None) -> None:
         if self._observe is not None:
@@ -214,20 +208,18 @@ class DatagramListener:
             asked = forward.query if forward else None
             self._observe(Observation("udp", client, packet, reply, spent.decided_ns, total_ns, asked))
 
-    def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> bool:
+    def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> None:
         counters = self.counters
         if isinstance(decision, Forward):
             counters.forwarded += 1
             respond = partial(self._respond, client, packet, decision)
             self._submit(decision.packet, decision, client, decision.limit, respond)
-            return False
-        if decision is Drop.RESPONSE:
+        elif decision is Drop.RESPONSE:
             counters.responses += 1
         elif packet:
             counters.short += 1
         else:
             counters.heartbeats += 1
-        return True
 
     def _respond(self, client: Client, packet: bytes, forward: Forward, reply: bytes) -> None:
         self._send(forward.complete(packet, reply), client)

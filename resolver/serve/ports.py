@@ -149,8 +149,8 @@ class Ports:
                 self._loop.remove_reader(port.sock)
             port.sock.close()
 
-    def _readable(self, port: Port) -> bool:
-        """Take what came; tell whether that was all, which it never is: a reply may end a wait or begin one."""
+    def _readable(self, port: Port) -> None:
+        """Take what came."""
         for _ in range(READS_PER_TURN):
             try:
                 message = port.sock.recv(RECEIVE_MAX_BYTES)
@@ -165,8 +165,7 @@ class Ports:
             else:
                 self._heard(attempt, message)
             if not port.waiting:
-                break
-        return False
+                return
 
     def _refused(self, attempts: tuple[Try, ...]) -> None:
         """Nobody listens there, says ICMP; it does not say which query it means, so it means all that are open."""

@@ -11,6 +11,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from meshdns.resolver.serve.loop import AnsweringLoop
 
 WITHIN_S = 10.0
@@ -28,17 +30,15 @@ def here() -> AnsweringLoop:
 
 
 class Echo:
-    """Counts the datagrams of a socket, and says of each turn what it is told to."""
+    """Counts the datagrams of a socket."""
 
-    def __init__(self, *, alone: bool = True) -> None:
+    def __init__(self) -> None:
         self.one, self.other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.alone = alone
         self.got: list[bytes] = []
         here().add_turn(self.one.fileno(), self._turn)
 
-    def _turn(self) -> bool:
+    def _turn(self) -> None:
         self.got.append(self.one.recv(16))
-        return self.alone
 
     def close(self) -> None:
         here().remove_turn(self.one.fileno())
@@ -101,23 +101,66 @@ def test_timers_are_on_time() -> None:
     run(story())
 
 
-def test_a_turn_may_wake_asyncio() -> None:
-    """What a turn schedules runs at once when the turn says that it did more than answer."""
+@pytest.mark.parametrize("schedule", ["soon", "later", "future", "task", "reader"])
+def test_what_a_turn_schedules_runs_at_once(schedule: str) -> None:
+    """A callback, a timer, a result, a task, a reader that come of a turn are taken up although nothing else comes."""
 
     async def story() -> None:
         loop = here()
         done = loop.create_future()
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        tasks = []
 
-        def turn() -> bool:
+        async def finish() -> None:
+            done.set_result(None)
+
+        def turn() -> None:
             one.recv(16)
-            loop.call_soon(done.set_result, None)
-            return False
+            if schedule == "soon":
+                loop.call_soon(done.set_result, None)
+            elif schedule == "later":
+                loop.call_later(0.01, done.set_result, None)
+            elif schedule == "future":
+                done.set_result(None)
+            elif schedule == "task":
+                tasks.append(loop.create_task(finish()))
+            else:
+                loop.add_reader(readable, read)
 
+        def read() -> None:
+            readable.recv(1)
+            done.set_result(None)
+
+        readable, writable = socket.socketpair()
+        writable.send(b"a")
         loop.add_turn(one.fileno(), turn)
         other.send(b"a")
         await done
+        loop.remove_reader(readable)
         loop.remove_turn(one.fileno())
+        for sock in (one, other, readable, writable):
+            sock.close()
+
+    run(story())
+
+
+def test_a_turn_that_fails_ends_no_loop() -> None:
+    """The error is told to the loop's handler, and the next turn runs."""
+
+    async def story() -> None:
+        loop, told = here(), []
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+        def turn() -> None:
+            raise ValueError(one.recv(16))
+
+        loop.add_turn(one.fileno(), turn)
+        other.send(b"a")
+        other.send(b"b")
+        await asyncio.sleep(0.05)
+        loop.remove_turn(one.fileno())
+        assert [str(error) for error in told] == ["b'a'", "b'b'"]
         one.close()
         other.close()
 
