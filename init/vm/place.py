@@ -13,10 +13,12 @@ import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from meshdns.init.vm import systemd
 from meshdns.init.vm.step import Look, Note, Standing, StepError
+
+T = TypeVar("T")
 
 BEFORE: Final = ".meshdns-before"
 """Ends the name of what was there before."""
@@ -152,31 +154,41 @@ class UnitFile(File):
 
     def do(self, note: Note) -> Note:
         """Write it; systemd reads it."""
-        done = _Placed.do(self, note)
-        systemd.reload()
-        return done
+        return _told(File.do(self, note))
 
     @classmethod
     def undo(cls, at: str, note: Note) -> str:
         """Remove it; systemd forgets it."""
-        kept = _take_back(at, note)
-        systemd.reload()
-        return kept
+        return _told(_take_back(at, note))
 
 
 @dataclass(frozen=True, slots=True)
-class Link(_Placed):
-    """A symbolic link."""
+class UnitLink(_Placed):
+    """A symbolic link to a unit's file, by which a target wants it."""
 
     kind: ClassVar[str] = "link"
     verbs: ClassVar[tuple[str, str, str, str]] = ("make", "made", "remove", "removed")
     target: str
+
+    def do(self, note: Note) -> Note:
+        """Make it; systemd sees it."""
+        return _told(_Placed.do(self, note))
+
+    @classmethod
+    def undo(cls, at: str, note: Note) -> str:
+        """Remove it; systemd sees that it is gone."""
+        return _told(_take_back(at, note))
 
     def _make(self, path: Path) -> None:
         path.symlink_to(self.target)
 
     def _identity(self) -> str:
         return f"link to {self.target}"
+
+
+def _told(result: T) -> T:
+    systemd.reload()
+    return result
 
 
 def identity(path: Path) -> str | None:

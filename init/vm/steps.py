@@ -12,14 +12,14 @@ from typing import Final
 
 from meshdns.init.vm import layout
 from meshdns.init.vm.account import Group, User
-from meshdns.init.vm.place import Directory, File, Link, UnitFile
+from meshdns.init.vm.place import Directory, File, UnitFile, UnitLink
 from meshdns.init.vm.rules import MESHDNS, Rules
 from meshdns.init.vm.settings import VmSettings, as_file
 from meshdns.init.vm.step import Step
 from meshdns.init.vm.systemd import Service
 
 KINDS: Final[Mapping[str, type[Step]]] = {
-    step.kind: step for step in (Directory, Group, User, File, UnitFile, Service, Rules, Link)
+    step.kind: step for step in (Directory, Group, User, File, UnitFile, Service, Rules, UnitLink)
 }
 """By the word that stands in a manifest."""
 _TEXTS: Final = Path(__file__).with_name("units")
@@ -42,7 +42,7 @@ def steps(settings: VmSettings, commit_timeout_s: float) -> Iterator[Step]:
     yield Service(layout.WATCH, (_unit(layout.WATCH), str(layout.CAPTURE_SETTINGS)))
     yield Directory(str(layout.AT_BOOT))
     for unit in (layout.RESOLVER, layout.CAPTURE):
-        yield Link(str(layout.AT_BOOT / unit), _unit(unit))
+        yield UnitLink(str(layout.AT_BOOT / unit), _unit(unit))
 
 
 def _unit(name: str) -> str:
