@@ -5,8 +5,8 @@
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
 DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
 TEST_PROGRAMS := $(DEMO_PROGRAMS) iptables:iptables dnsmasq:dnsmasq-base
-TEST_PEERS := unbound:unbound nsd:nsd
-BENCH_PEERS := $(TEST_PEERS) haproxy:haproxy socat:socat
+TEST_PEERS := unbound:unbound nsd:nsd promtool:prometheus
+BENCH_PEERS := unbound:unbound nsd:nsd haproxy:haproxy socat:socat
 FUZZ_SECONDS := 20
 COREDNS_VERSION := v1.14.7
 
