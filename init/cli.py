@@ -32,6 +32,7 @@ COMMANDS: Final = {
         "Answer the names of mounted ServiceEntries; forward every other name.",
         ("resolver", "resolver_ask", "resolver_check"),
     ),
+    "inject": _Entry("Print Kubernetes manifests with capture and the resolver in their pods.", ("inject",)),
     "vm": _Entry("Set this machine up for meshdns, look at it, take everything back.", ("vm",)),
     "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
     "completion": _Entry("Print what makes a shell complete these commands with the Tab key.", ("completion",)),

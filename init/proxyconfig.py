@@ -78,13 +78,18 @@ def proxy_settings(
         found.update(_mesh_settings(_read(mesh_config), str(mesh_config)))
     for name, option in METADATA.items():
         if name in environment:
-            found[option] = _switch(name, environment[name], "the environment")
+            found[option] = switch(name, environment[name], "the environment")
     warnings: tuple[str, ...] = ()
     if pod_annotations:
-        annotations = read_annotations(pod_annotations)
-        found.update(_annotated(annotations, str(pod_annotations)))
-        warnings = tuple(_unread(annotations, str(pod_annotations)))
+        annotated = annotated_settings(read_annotations(pod_annotations), str(pod_annotations))
+        found.update(annotated.settings)
+        warnings = annotated.warnings
     return ProxySettings(found, warnings)
+
+
+def annotated_settings(annotations: Mapping[str, Annotation], file: str) -> ProxySettings:
+    """Return what a pod's annotations say; ConfigurationError with the line of one that cannot be understood."""
+    return ProxySettings(_annotated(annotations, file), tuple(_unread(annotations, file)))
 
 
 def _read(path: Path) -> bytes:
@@ -142,7 +147,7 @@ def _metadata(config: Fields, where: str) -> dict[str, Setting]:
             place = f"{where}:{metadata.line_of((name,))}"
             if not isinstance(value, str):
                 raise ConfigurationError(f'cannot use {name} in {place}: give "true" or "false"')
-            found[option] = _switch(name, value, place)
+            found[option] = switch(name, value, place)
     return found
 
 
@@ -178,7 +183,8 @@ def _mode(annotation: Annotation, file: str) -> Setting:
     return Setting(annotation.value.lower(), place)
 
 
-def _switch(name: str, value: str, place: str) -> Setting:
+def switch(name: str, value: str, place: str) -> Setting:
+    """Return a boolean as Go reads it, found in `place` under `name`; ConfigurationError for anything else."""
     if value not in _TRUE | _FALSE:
         raise ConfigurationError(f"cannot use {name} in {place}: {value!r} is not a boolean: write true or false")
     return Setting(value in _TRUE, f"{name} in {place}")
