@@ -9,9 +9,8 @@ import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.serve.address import SocketAddress
@@ -23,8 +22,7 @@ FIRST_PASSED_FD: Final = 3
 """sd_listen_fds(3): passed descriptors start here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """An address that is listened on over UDP and TCP."""
 
     at: SocketAddress
@@ -37,9 +35,8 @@ class Listener:
         self.tcp.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The listeners that could be had, and a warning where ::1 could not."""
+class Opened(NamedTuple):
+    """The listeners that could be had, and what to warn of: a missing ::1, an address that strangers reach."""
 
     listeners: tuple[Listener, ...]
     warnings: tuple[str, ...]
@@ -62,6 +59,9 @@ def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int
                     listener.close()
                 raise PreflightError(_refusal(at, error)) from error
             warnings.append(f"cannot listen on {at}: this machine has no IPv6")
+        else:
+            if at.address.is_unspecified or at.address.is_global:
+                warnings.append(f"whoever reaches {at} is answered: let a firewall say who may, or listen on loopback")
     if not listeners:
         raise PreflightError("; ".join(warnings))
     return Opened(tuple(listeners), tuple(warnings))

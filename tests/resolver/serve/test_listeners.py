@@ -1,4 +1,4 @@
-"""Sockets that systemd opened are taken over where they fit (sd_listen_fds(3))."""
+"""Where queries arrive: sockets that systemd opened are taken over (sd_listen_fds(3)); what strangers reach is told."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from pathlib import Path
 
 import dns.message
 import dns.query
+import pytest
 from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS
+
+from meshdns.resolver.serve.address import SocketAddress
+from meshdns.resolver.serve.listeners import open_listeners
 
 PASSING = """
 import os, sys
@@ -73,3 +77,12 @@ def test_a_descriptor_that_is_no_socket_is_exit_3(tmp_path: Path) -> None:
             os.close(high)
     assert (process.returncode, errors.count("\n")) == (3, 1), errors
     assert "cannot take over descriptor 3 of LISTEN_FDS" in errors
+
+
+@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)])
+def test_an_open_resolver_is_warned_of(address: str, *, warned: bool) -> None:
+    """An address that strangers reach is listened on, with a warning; loopback has none."""
+    opened = open_listeners([SocketAddress.parse(address, free_port())], {})
+    for listener in opened.listeners:
+        listener.close()
+    assert [address in warning and "firewall" in warning for warning in opened.warnings] == [True] * warned
