@@ -15,7 +15,6 @@ import click
 from meshdns.init import defaults
 from meshdns.init.errors import MissingError
 from meshdns.init.istio_options import FILE
-from meshdns.init.late import LateGroup
 from meshdns.init.parameters import SECONDS
 from meshdns.init.vm import layout, walk
 from meshdns.init.vm.manifest import Manifest
@@ -27,7 +26,7 @@ COMMIT_TIMEOUT_S: Final = 60.0
 PREFIXES: Final = ("MESHDNS_CAPTURE_", "MESHDNS_RESOLVER_")
 
 
-@click.group(cls=LateGroup, late={})
+@click.group()
 def vm() -> None:
     """Set this machine up for meshdns, look at it, take everything back.
 
@@ -132,8 +131,8 @@ def offboard(*, dry_run: bool) -> None:
         if manifest.is_new:
             click.echo("nothing to do")
             return
-        walk.offboard(manifest, click.echo)
-    click.echo("offboarded: the machine is as before")
+        as_before = walk.offboard(manifest, click.echo)
+    click.echo("offboarded: the machine is as before" + ("" if as_before else " but for what was kept"))
 
 
 @vm.command()

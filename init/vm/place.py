@@ -104,13 +104,13 @@ class _Placed(ABC):
         """Keep what is there, and put ours in its place at once."""
         path, new = Path(self.at), Path(f"{self.at}.meshdns-new")
         try:
-            _keep(path, note)
+            edits = _keep(path, note)
             new.unlink(missing_ok=True)
             self._make(new)
             new.replace(path)
         except OSError as error:
             raise StepError(_cause(error)) from error
-        return {**note, "ours": [self._identity()], "done": True}
+        return {**note, "ours": [self._identity()], "done": True, "edits": [*note.get("edits", ()), *edits]}
 
     @classmethod
     def look(cls, at: str, note: Note) -> Look:
@@ -118,7 +118,9 @@ class _Placed(ABC):
         found = identity(Path(at))
         if found is None:
             return Look(Standing.MISSING)
-        return Look(Standing.DONE if found in note["ours"] else Standing.EDITED)
+        edits = ", ".join(note.get("edits", ()))
+        detail = f"what was edited is kept in {edits}" if edits else ""
+        return Look(Standing.DONE if found in note["ours"] else Standing.EDITED, detail)
 
     @classmethod
     def undo(cls, at: str, note: Note) -> str:
@@ -200,13 +202,18 @@ def identity(path: Path) -> str | None:
     return "no file" if path.exists() else None
 
 
-def _keep(path: Path, note: Note) -> None:
-    if note["kept"] is not None and "done" not in note:
+def _keep(path: Path, note: Note) -> list[str]:
+    """Keep what is there, of somebody else or edited, under another name; returns the name of what was edited."""
+    if "done" not in note:
         # A second name before the first one goes: at no moment is there none.
-        if not os.path.lexists(note["kept"]):
+        if note["kept"] is not None and not os.path.lexists(note["kept"]):
             os.link(path, note["kept"], follow_symlinks=False)
-    elif identity(path) not in {None, *note["ours"]}:
-        path.rename(_free(f"{path}{SAVED}"))
+        return []
+    if identity(path) in {None, *note["ours"]}:
+        return []
+    saved = _free(f"{path}{SAVED}")
+    path.rename(saved)
+    return [saved]
 
 
 def _take_back(at: str, note: Note) -> str:
@@ -221,17 +228,12 @@ def _give_way(path: Path, note: Note) -> str:
     if kept and "done" not in note and (not os.path.lexists(kept) or _is_same(path, kept)):
         kept.unlink(missing_ok=True)  # what was there has not been touched
         return ""
-    told = ""
-    found = identity(path)
-    if found is not None and found not in note["ours"]:
-        saved = _free(f"{path}{SAVED}")
-        path.rename(saved)
-        told = f"{saved}: it was edited after onboarding"
-    else:
-        path.unlink(missing_ok=True)
+    edits = [*note.get("edits", ()), *_keep(path, note)]
+    path.unlink(missing_ok=True)
     if kept and os.path.lexists(kept):
         kept.rename(path)
-    return told
+    there = ", ".join(edit for edit in edits if os.path.lexists(edit))
+    return f"{there}: edited after onboarding" if there else ""
 
 
 def _is_same(path: Path, other: Path) -> bool:

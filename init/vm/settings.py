@@ -59,6 +59,8 @@ class VmSettings:
 
 def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
     """Return both files' settings; click's errors and ConfigurationError name what cannot be understood, and where."""
+    for settings in (RESOLVER_SETTINGS, CAPTURE_SETTINGS):
+        settings.check_environment(environment)
     istio = {name: one.value for name, one in proxy_settings(given.mesh_config, None, environment).settings.items()}
     resolver = {
         "state": str(layout.STATE),

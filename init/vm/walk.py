@@ -45,7 +45,7 @@ def onboard(steps: Iterable[Step], manifest: Manifest, tell: Tell) -> bool:
             if isinstance(error, StepError):
                 raise _failed(error, f"{cause}: earlier steps stay: run `meshdns vm onboard` again") from error
             raise
-        tell(f"{cause}: taking everything back")
+        tell("taking everything back")
         offboard(manifest, tell)
         if isinstance(error, StepError):
             raise _failed(error, f"{cause}; everything is as before") from error
@@ -61,9 +61,13 @@ def plan(steps: Iterable[Step], manifest: Manifest) -> Iterator[str]:
             yield f"would {step.verbs[0]} {_name(step.kind, step.at)}"
 
 
-def offboard(manifest: Manifest, tell: Tell) -> None:
-    """Take back what the manifest knows of, last step first. LeftoverError: one could not be; the rest was."""
+def offboard(manifest: Manifest, tell: Tell) -> bool:
+    """Take back what the manifest knows of, last step first; returns whether all of it is as before.
+
+    LeftoverError: a step could not be taken back; the others were.
+    """
     failures = []
+    as_before = True
     for entry in reversed(list(manifest)):
         kind = KINDS[entry.kind]
         name = _name(entry.kind, entry.at)
@@ -76,6 +80,7 @@ def offboard(manifest: Manifest, tell: Tell) -> None:
             continue
         manifest.strike(entry)
         if kept:
+            as_before = False
             tell(f"kept {kept}")
         elif was is not kind.look(entry.at, entry.note).standing:
             tell(f"{kind.verbs[3]} {name}")
@@ -83,7 +88,9 @@ def offboard(manifest: Manifest, tell: Tell) -> None:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise LeftoverError(f"{failures[0]}{more}: the rest is taken back; run `meshdns vm offboard` again")
     if kept := manifest.remove():
+        as_before = False
         tell(f"kept {kept}")
+    return as_before
 
 
 def plan_back(manifest: Manifest) -> Iterator[str]:
