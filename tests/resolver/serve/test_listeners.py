@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import dns.message
@@ -82,7 +83,7 @@ def test_a_descriptor_that_is_no_socket_is_exit_3(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)])
 def test_an_open_resolver_is_warned_of(address: str, *, warned: bool) -> None:
     """An address that strangers reach is listened on, with a warning; loopback has none."""
-    opened = open_listeners([SocketAddress.parse(address, free_port())], {})
+    opened = open_listeners([SocketAddress(ip_address(address), free_port())], {})
     for listener in opened.listeners:
         listener.close()
     assert [address in warning and "firewall" in warning for warning in opened.warnings] == [True] * warned
