@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import signal
 import socket
@@ -20,8 +21,9 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 from capturing import APP, LISTED, NODE, POD
+from documents import commands
 from namespaces import Namespace, namespace, veth
-from proving import capture, resolver
+from proving import MESHDNS, capture, resolver
 from resolving import ADDRESS_AND_AUTO
 
 from meshdns.init import defaults
@@ -166,3 +168,29 @@ def test_uninstalled_the_pod_is_as_before(world: World) -> None:
         capture(world.pod, "uninstall")
         assert world.pod.ruleset() == ""
         assert world.run(f"dig +short {shlex.quote('address.internal')}") == ""
+
+
+READ_ONLY = tuple(
+    line
+    for line in commands()
+    if re.match(
+        r"meshdns (resolver (query|explain|dump|vips|check)|capture (plan|status|diff|verify|doctor|explain)) ?", line
+    )
+)
+PLACES = {"NAME": "auto.internal", "HOST": "auto.internal", "UID": str(APP), "NAMESERVER": LISTED[0]}
+ANSWERED = {0, 1, 10}
+"""Done; an RCODE, an error found, drift: answers all three."""
+
+
+def test_what_the_documents_show_works(world: World) -> None:
+    """Each command of README and docs/ that changes nothing gives an answer, in a pod with rules and a resolver."""
+    assert len(READ_ONLY) > 15
+    with resolving(world):
+        for line in READ_ONLY:
+            said = [PLACES.get(word, word) for word in shlex.split(line)]
+            said = [str(world.entries) if "entries" in word else word for word in said]
+            said = ["0" if word == "meshdns" and at else word for at, word in enumerate(said)]
+            done = world.pod.run(MESHDNS, *said[1:], check=False)
+            assert done.returncode in ANSWERED, f"{line}: {done.stderr}"
+            assert done.stdout or "diff" in line, line  # like diff(1), it is silent where nothing differs
+            assert done.stderr == "" or "warning" in done.stderr, f"{line}: {done.stderr}"
