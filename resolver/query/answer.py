@@ -1,7 +1,8 @@
 """One packet in, one decision out: the common case from ready bytes, everything else in the documented order.
 
-`decide` is the hot function. It never raises, logs, waits, or looks at a clock, and what it costs for the worst packet
-of 512 bytes is bounded by what it costs for a plain one. What a name of ours answers to whom is decided in `own`.
+`decide` never raises, logs, waits, or looks at a clock, and what it costs for the worst packet of 512 bytes is bounded
+by what it costs for a plain one. Its first half, `at_once`, is the hot function. What a name of ours answers to whom is
+decided in `own`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,19 @@ from meshdns.resolver.table.ready import (
 )
 from meshdns.resolver.table.records import OWNER, pointer, record
 
-__all__ = ["Drop", "Forward", "Tally", "decide", "read_tally"]
+__all__ = ["Drop", "Forward", "Tally", "at_once", "by_order", "decide", "read_tally"]
 
 _QUERY: Final = 0
 _HTTPS_IN: Final = b"\0\x41\0\x01"
 
 
 def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> bytes | Forward | Drop:  # noqa: FBT001, FBT002 - positional: a keyword costs a hundredth of the whole
-    """Return the finished reply, or where the packet goes instead; `stream`: it came over TCP.
+    """Return the finished reply, or where the packet goes instead; `stream`: it came over TCP."""
+    return at_once(packet, table, tally, stream) or by_order(packet, table, tally, stream=stream)
+
+
+def at_once(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> bytes | None:  # noqa: FBT001, FBT002 - as above
+    """Return the finished reply to a query of a common shape; None: it is not ours or needs a closer look (`by_order`).
 
     What nearly every query is (a name of ours, with or without a search suffix, a common type and header) is answered
     here from ready bytes. A key of the table is a well-formed name, so bytes that equal one need no check: a length
@@ -68,7 +74,7 @@ def decide(packet: bytes, table: Table, tally: Tally, stream: bool = False) -> b
                 if len(reply) <= opt[0] or stream:
                     tally[kind] += 1
                     return reply
-    return _decide_by_order(packet, table, tally, stream=stream)
+    return None
 
 
 def _other(table: Table, name: Name, kind: bytes) -> Answer | None:
@@ -103,8 +109,8 @@ def _aliased(name: Name, answer: Answer, size: int, past: int) -> Answer:
     return Answer(*section_counts(1 + answer.length // size, 0), records, None, len(records))
 
 
-def _decide_by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool) -> bytes | Forward | Drop:
-    """Decide on any packet, in the documented order."""
+def by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool = False) -> bytes | Forward | Drop:
+    """Decide on any packet, in the documented order: what `at_once` answers gets the same reply here."""
     if len(packet) < wire.HEADER_BYTES:
         return Drop.SHORT
     if packet[2] & 0x80:
@@ -125,7 +131,7 @@ def _decide_by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool)
     return (
         probe(asked)
         or (asked.refuse(wire.SERVFAIL) if table.servfail else own(asked))
-        or Forward(packet, query, limit, whole=False)
+        or Forward(packet, query, limit, whole=False, not_ours_in=table.common.generation)
     )
 
 

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Final
 
 from meshdns.resolver.query.answer import Forward
-from meshdns.resolver.query.cache import CHECKING_DISABLED, DNSSEC_OK, Key
+from meshdns.resolver.query.cache import CHECKING_DISABLED, DNSSEC_OK, Key, cache_key
 from meshdns.resolver.query.exchange import Question
 from meshdns.resolver.query.reply import AD, HEADER_BYTES, OPCODE, passed_on
 from meshdns.resolver.query.wire import OUR_EDNS_BYTES, QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, opt_record
@@ -34,11 +34,13 @@ def key_of(forward: Forward) -> Key | None:
     edns = query.edns
     if forward.whole or not query.flags & RD or forward.packet[10:12] != _ADDITIONAL[edns is not None]:
         return None
-    if edns is None:
-        return Key(query.key, query.qtype, query.flags >> 4 & CHECKING_DISABLED)
-    if edns.options and passed_on(edns.options):
-        return None
-    return Key(query.key, query.qtype, query.flags >> 4 & CHECKING_DISABLED | (DNSSEC_OK if edns.dnssec_ok else 0))
+    bits = query.flags >> 4 & CHECKING_DISABLED
+    if edns is not None:
+        if edns.options and passed_on(edns.options):
+            return None
+        if edns.dnssec_ok:
+            bits |= DNSSEC_OK
+    return cache_key(query.key, forward.packet[query.end - QUESTION_TAIL_BYTES : query.end], bits)
 
 
 def question_of(forward: Forward) -> Question:

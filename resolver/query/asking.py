@@ -7,8 +7,10 @@ from math import inf
 from typing import NamedTuple
 
 from meshdns.resolver.query.answer import Forward
-from meshdns.resolver.query.cache import Entry, Key
+from meshdns.resolver.query.cache import Key
+from meshdns.resolver.query.decision import NO_GENERATION
 from meshdns.resolver.query.effects import Respond
+from meshdns.resolver.query.entry import Entry
 from meshdns.resolver.query.exchange import Exchange, Question
 from meshdns.resolver.query.servers import Server
 
@@ -31,13 +33,22 @@ class Asking(Exchange):
 
     `key` is what its answer is kept and shared under. `stale` is given to the clients at `stale_at_s`, or when the
     exchange brings nothing. `refresh`: it runs for the cache alone. `scheduled_s` is when it is to be woken.
+    `not_ours_in` is that of the query that began it.
     """
 
-    __slots__ = ("clients", "key", "refresh", "scheduled_s", "stale", "stale_at_s")
+    __slots__ = ("clients", "key", "not_ours_in", "refresh", "scheduled_s", "stale", "stale_at_s")
 
-    def __init__(self, question: Question, servers: tuple[Server, ...], now: float, key: Key | None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        servers: tuple[Server, ...],
+        now: float,
+        key: Key | None,
+        not_ours_in: int = NO_GENERATION,
+    ) -> None:
         """Ask `servers`; without a key nobody joins and nothing is kept."""
         super().__init__(question, servers, now)
+        self.not_ours_in = not_ours_in
         self.key = key
         self.clients: list[Client] = []
         self.stale: Entry | None = None

@@ -11,6 +11,9 @@ from meshdns.resolver.query.wire import Query
 COUNTED_TYPES: Final = frozenset((1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 48, 52, 64, 65, 255, 257))
 """Types that are counted apart; strangers must not make the counters grow without end."""
 
+NO_GENERATION: Final = -1
+"""Of no table."""
+
 _KIND_BYTES: Final = 4  # type and class
 
 
@@ -26,6 +29,7 @@ class Forward(NamedTuple):
 
     `whole`: an opcode other than QUERY or a class other than IN; passed on as it is, never cached. With `chase`,
     `packet` asks for an ExternalName's target in place of the client's name; `complete` makes the client's reply.
+    `not_ours_in`: the generation of the table that does not have the name; that of no table with `chase`.
     """
 
     packet: bytes
@@ -33,6 +37,7 @@ class Forward(NamedTuple):
     limit: int
     whole: bool
     chase: Chase | None = None
+    not_ours_in: int = NO_GENERATION
 
     def complete(self, packet: bytes, reply: bytes) -> bytes:
         """Return what goes to the client that sent `packet`, `reply` being the finished one to this question."""

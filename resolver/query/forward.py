@@ -17,7 +17,7 @@ from meshdns.resolver.query import tell
 from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.ask import key_of, loop_question, question_of
 from meshdns.resolver.query.asking import Asking, Client
-from meshdns.resolver.query.cache import POPULAR_HITS, Cache, Entry, Key
+from meshdns.resolver.query.cache import POPULAR_HITS, Cache, Key
 from meshdns.resolver.query.complete import Find
 from meshdns.resolver.query.decision import COUNTED_TYPES
 from meshdns.resolver.query.effects import (
@@ -31,6 +31,7 @@ from meshdns.resolver.query.effects import (
     Send,
     Source,
 )
+from meshdns.resolver.query.entry import Entry
 from meshdns.resolver.query.exchange import Loss, Try
 from meshdns.resolver.query.servers import Server, Servers
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
@@ -80,14 +81,6 @@ class Forwarding:
         return self._agenda[0][0] if self._agenda else inf
 
     # Events.
-
-    def kept(self, forward: Forward, now: float) -> bytes | None:
-        """Return the finished reply that the cache has; for None ask `submit`, which also renews what is due."""
-        key = key_of(forward)
-        entry = None if key is None else self.cache.find(key, now)
-        if entry is None or now >= entry.fresh_until_s or now >= entry.refresh_at_s:
-            return None
-        return self._fresh(forward, entry, now)
 
     def submit(self, client: Client) -> bytes | list[Effect]:
         """Take a client's query: return the finished reply, or what is to be done until the client gets it."""
@@ -210,7 +203,7 @@ class Forwarding:
             return []
         self.cache.counters.refreshes += 1
         self._refreshes += 1
-        asking = Asking(question_of(forward), order.servers, now, key)
+        asking = Asking(question_of(forward), order.servers, now, key, forward.not_ours_in)
         asking.refresh, asking.stale = True, entry
         self._joinable[key] = asking
         return self._started(asking, now)
@@ -222,7 +215,7 @@ class Forwarding:
             return self._told(client.forward, now - client.asked_s, *tell.nobody_to_ask(client, order.looping))
         if len(self._running) >= self._in_flight_max:
             return self._overloaded(client, entry, now)
-        asking = Asking(question_of(forward), order.servers, now, key)
+        asking = Asking(question_of(forward), order.servers, now, key, forward.not_ours_in)
         if key is not None:
             self._joinable[key] = asking
         if entry is not None:
@@ -281,7 +274,8 @@ class Forwarding:
         if key is not None:
             self._joinable.pop(key, None)
             if outcome is not None and stale is None:
-                self.cache.keep(key, outcome, asking.settled_by.name if asking.settled_by else "", now)
+                by = asking.settled_by.name if asking.settled_by else ""
+                self.cache.keep(key, outcome, by, now, asking.not_ours_in)
         if stale is not None:
             return self._stale_for_all(asking, stale, now)
         return [

@@ -10,9 +10,9 @@ from typing import Final
 
 from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.asking import Asking, Client
-from meshdns.resolver.query.cache import Entry
 from meshdns.resolver.query.complete import Find, complete
 from meshdns.resolver.query.effects import Source
+from meshdns.resolver.query.entry import Entry
 from meshdns.resolver.query.finish import Reason, fail, finish, option
 from meshdns.resolver.query.reply import HEADER_BYTES, REFUSED, SERVFAIL, Reply
 from meshdns.resolver.query.servers import Server
@@ -33,10 +33,11 @@ def room(forward: Forward) -> int:
 
 def kept(forward: Forward, entry: Entry, find: Find | None, now: float) -> bytes:
     """Return the answer from the cache; without `find` a chain is left as it is."""
-    if entry.reply.chain and find is not None:
+    if find is not None:
         completed = _completed(forward, entry.reply, find, int(now - entry.stored_s))
         if completed is not None:
             return completed
+        entry.not_ours_in = forward.not_ours_in
     return entry.answer(forward.packet, forward.query, room(forward), now)
 
 

@@ -257,16 +257,18 @@ COMMON_OPTS: Final[dict[bytes, tuple[int, bytes]]] = {
 }
 """OPT record without options -> how many bytes the client takes, and our OPT."""
 
+OPT_BYTES: Final = 11  # of an OPT record without options
+DNSSEC_OK_AT: Final = 7  # where in it the byte stands whose top bit is DO
+
 _OPT_START: Final = b"\0\0\x29"
-_OPT_BYTES: Final = 11
 _OUR_OPTS: Final = {False: opt_record(NOERROR, dnssec_ok=False), True: opt_record(NOERROR, dnssec_ok=True)}
 
 
 def read_opt(packet: bytes, at: int) -> tuple[int, bytes] | None:
     """Return the same for an OPT of another size or with options (a cookie); None when it is not just that."""
-    if packet[at : at + 3] != _OPT_START or len(packet) < at + _OPT_BYTES or packet[at + 6]:
+    if packet[at : at + 3] != _OPT_START or len(packet) < at + OPT_BYTES or packet[at + 6]:
         return None
-    if at + _OPT_BYTES + (packet[at + 9] << 8 | packet[at + 10]) > len(packet):
+    if at + OPT_BYTES + (packet[at + 9] << 8 | packet[at + 10]) > len(packet):
         return None
     size = packet[at + 3] << 8 | packet[at + 4]
-    return min(max(size, UDP_PLAIN_BYTES), UDP_MOST_BYTES), _OUR_OPTS[packet[at + 7] > 0x7F]  # noqa: PLR2004 - DO is the top bit
+    return min(max(size, UDP_PLAIN_BYTES), UDP_MOST_BYTES), _OUR_OPTS[packet[at + DNSSEC_OK_AT] > 0x7F]  # noqa: PLR2004 - DO is the top bit

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from meshdns.resolver.query.answer import Drop, Forward, Tally, decide
+from meshdns.resolver.query.answer import Drop, Forward, Tally, at_once, by_order, decide
 from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.querylog import Observation, Observe
@@ -35,7 +35,8 @@ _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 
 Client = tuple[Any, ...]
 Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
-Kept = Callable[[Forward], bytes | None]
+Kept = Callable[[bytes, int, float], bytes | None]
+"""(packet, generation of the table, time.monotonic()) -> the reply that the cache has, if it can be had so quickly."""
 
 
 class _Spent(NamedTuple):
@@ -59,9 +60,9 @@ class DatagramCounters:
 class DatagramListener:
     """Answers on one UDP socket, which stays its owner's to close.
 
-    `table` may be replaced at any time, and the next packet is answered from the new one. `submit` takes what is not
-    ours and what `kept` has no reply to either. With `observe` each reply is told to it, one packet per turn; without,
-    no time is spent on it.
+    `table` may be replaced at any time, and the next packet is answered from the new one. What is not answered from it
+    at once is shown to `kept`; `submit` takes what is to be forwarded. With `observe` each reply is told to it, one
+    packet per turn; without, no time is spent on it.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class DatagramListener:
         submit: Submit,
         observe: Observe | None = None,
         *,
-        kept: Kept = lambda _: None,
+        kept: Kept = lambda _packet, _generation, _now: None,
         batched: bool | None = None,
     ) -> None:
         """Take over a bound socket. `batched` None: where the C library can."""
@@ -124,9 +125,12 @@ class DatagramListener:
         except OSError:
             return
         self._until_look -= 1
-        decision = decide(packet, self.table, self._tally)
-        if not isinstance(decision, bytes):
-            decision = self._at_once(packet, decision)
+        table, tally = self.table, self._tally
+        decision = (
+            at_once(packet, table, tally)
+            or self._kept(packet, table.common.generation, time.monotonic())
+            or by_order(packet, table, tally)
+        )
         if isinstance(decision, bytes):
             try:
                 self._sock.sendto(decision, client)
@@ -143,7 +147,8 @@ class DatagramListener:
         batch = self._batch
         assert batch is not None  # noqa: S101 - `start` saw to it
         sizes = batch.receive()
-        table, tally = self.table, self._tally
+        table, tally, kept = self.table, self._tally, self._kept
+        generation, now = table.common.generation, time.monotonic()
         packets, replies, names = batch.packets, batch.replies, batch.names
         reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
         others = []
@@ -151,9 +156,7 @@ class DatagramListener:
         for slot, size in enumerate(sizes):
             start = slot << 16
             packet = packets[start : start + size]
-            decision = decide(packet, table, tally)
-            if not isinstance(decision, bytes):
-                decision = self._at_once(packet, decision)
+            decision = at_once(packet, table, tally) or kept(packet, generation, now) or by_order(packet, table, tally)
             if isinstance(decision, bytes):
                 length = len(decision)
                 at = count << 12
@@ -169,14 +172,6 @@ class DatagramListener:
             self._other(packet, decision, batch.client(slot))
         self._waiting = len(sizes) > 1
         self.counters.batches += 1
-
-    def _at_once(self, packet: bytes, decision: Forward | Drop) -> bytes | Forward | Drop:
-        """Return the reply if the cache has it, so that it goes out with those of our own."""
-        kept = self._kept(decision) if isinstance(decision, Forward) else None
-        if kept is None or not isinstance(decision, Forward):
-            return decision
-        self.counters.forwarded += 1
-        return decision.complete(packet, kept)
 
     def _observed(self) -> None:
         """Answer one packet and tell about it."""

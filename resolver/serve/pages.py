@@ -14,9 +14,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from meshdns.resolver.query.answer import Drop, decide
-from meshdns.resolver.query.cache import Key
+from meshdns.resolver.query.cache import cache_key
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
-from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces
+from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces, late_import
 from meshdns.resolver.serve.explain import (
     NO_ENTRY,
     Explanation,
@@ -61,6 +61,7 @@ class _Pages:
 
     async def metrics(self, _parameters: Mapping[str, str]) -> Response:
         """Prometheus's text format."""
+        await late_import("prometheus_client")
         return Response(exposition(metrics(self._resolver)), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def healthz(self, _parameters: Mapping[str, str]) -> Response:
@@ -115,7 +116,7 @@ class _Pages:
             return {}
         packet = PLAIN_QUERY + key + struct.pack("!HH", qtype, IN)
         forwarder = self._resolver.forwarder
-        kept = Key(key, qtype, 0)
+        kept = cache_key(key, struct.pack("!HH", qtype, IN), 0)
         now = asyncio.get_running_loop().time()
         entry = forwarder.cache.find(kept, now)
         cached = "nothing" if entry is None else f"answer of {entry.server}, {now - entry.stored_s:.0f} s old"

@@ -94,9 +94,10 @@ class Forwarder:
 
     # What serving and the relay ask for.
 
-    def kept(self, forward: Forward) -> bytes | None:
-        """Return the finished reply to a forwarded packet if the cache has it; for None call `submit`."""
-        return self._forwarding.kept(forward, self._loop.time())
+    @property
+    def kept(self) -> Callable[[bytes, int, float], bytes | None]:
+        """What answers packets from the cache without their being parsed (`Cache.at_once`)."""
+        return self._forwarding.cache.at_once
 
     def submit(
         self, packet: bytes, forward: Forward, client: Hashable, limit: int, respond: Callable[[bytes], None]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dns.edns
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshdns.resolver.query.cache import ENTRY_OVERHEAD_BYTES, Cache, Entry, Key
-from meshdns.resolver.query.finish import finish
+from meshdns.resolver.query.cache import ENTRY_OVERHEAD_BYTES, Cache, Key, cache_key
+from meshdns.resolver.query.decision import NO_GENERATION, read_tally
+from meshdns.resolver.query.entry import Entry
 from meshdns.resolver.query.reply import Reply, read
-from meshdns.resolver.query.wire import Query, parse
+from meshdns.resolver.query.wire import Query, parse, udp_limit
 
 
 def _packet(name: str = "www.example", *, edns: bool = False, dnssec_ok: bool = False, flags: str = "RD") -> bytes:
@@ -39,7 +42,7 @@ def _query(packet: bytes) -> Query:
 
 def _key(number: int) -> Key:
     name = f"n{number}".encode()
-    return Key(bytes([len(name)]) + name + b"\0", 1, 0)
+    return cache_key(bytes([len(name)]) + name + b"\0", b"\0\1\0\1", 0)
 
 
 STEPS = st.lists(
@@ -105,25 +108,108 @@ def test_truncated_answers_are_not_kept() -> None:
     assert len(cache) == 0
 
 
-FLAGS = st.sampled_from(["", "RD", "RD AD", "RD CD", "AD CD"])
+RECORDS: dict[str, list[tuple[str, int, *tuple[str, ...]]]] = {
+    "one": [("A", 60, "192.0.2.1")],
+    "three": [("A", 60, "192.0.2.1", "192.0.2.2", "192.0.2.3")],
+    "of two lives": [("CNAME", 90, "cdn.example."), ("A", 60, "192.0.2.1")],
+    "forty": [("A", 60, *[f"192.0.2.{n}" for n in range(40)])],
+    "denied": [],
+}
+OPTS = st.sampled_from([(0, False), *[(size, do) for size in (512, 1232, 4096, 900) for do in (False, True)]])
+"""The size that a client takes, 0 for one without EDNS, and whether it wants DNSSEC."""
+FLAGS = st.sampled_from(["RD", "RD AD", "RD CD", "RD AD CD", "", "AD"])
 
 
-@given(st.booleans(), st.booleans(), st.booleans(), FLAGS, st.integers(0, 59))
-def test_quick_answers_are_those_of_the_plain_way(
-    edns: bool,  # noqa: FBT001 - hypothesis's arguments
-    dnssec_ok: bool,  # noqa: FBT001
-    authentic: bool,  # noqa: FBT001
+def _said(records: list[tuple[str, int, *tuple[str, ...]]], *, authentic: bool, options: bool) -> Reply:
+    """Return what an upstream says: these records (type, TTL, data), one after another, or that there is none."""
+    message = dns.message.make_response(dns.message.make_query("www.example", "A", use_edns=0))
+    message.flags |= dns.flags.RA | (dns.flags.AD if authentic else 0)
+    if options:
+        message.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.FORGED_ANSWER, "forged")])
+    owner = "www.example."
+    for qtype, ttl_s, *rdata in records:
+        message.answer.append(dns.rrset.from_text(owner, ttl_s, "IN", qtype, *rdata))
+        owner = rdata[0]
+    if not records:
+        message.set_rcode(dns.rcode.NXDOMAIN)
+        message.authority.append(dns.rrset.from_text("example.", 90, "IN", "SOA", "ns. host. 1 2 3 4 60"))
+    reply = read(message.to_wire(max_size=65535), KEY, KIND)
+    assert reply is not None
+    return reply
+
+
+KEY, KIND = b"\3www\7example\0", b"\0\1\0\1"
+GENERATION = 7
+
+
+@given(st.sampled_from(list(RECORDS)), OPTS, st.booleans(), st.booleans(), FLAGS, st.integers(0, 59))
+def test_answers_at_once_are_those_of_a_parsed_query(
+    records: str,
+    opt: tuple[int, bool],
+    authentic: bool,  # noqa: FBT001 - hypothesis's arguments
+    options: bool,  # noqa: FBT001
     flags: str,
     age_s: int,
 ) -> None:
-    """A ready answer equals the one that `finish` makes, for every kind of client, and its TTLs have counted down."""
-    dnssec_ok = dnssec_ok and edns
-    packet = _packet("WWW.example", edns=edns, dnssec_ok=dnssec_ok, flags=flags)
-    reply, query = _reply(authentic=authentic), _query(packet)
-    entry = Entry(reply, "server", 100.0, 60, dnssec_ok=dnssec_ok)
-    quick = entry.answer(packet, query, 512, 100.0 + age_s)
-    fresh = Entry(reply, "server", 100.0, 60, dnssec_ok=dnssec_ok).answer(packet, query, 512, 100.0)
-    assert fresh == finish(reply, packet, query, 512)
-    assert len(quick) == len(fresh)
-    assert dns.message.from_wire(quick).answer[0].ttl == 60 - age_s
-    assert entry.answer(packet, query, 60, 100.0 + age_s)[2] & 0x02, "an answer over the limit says TC"
+    """What is answered without parsing equals what `answer` makes for the same client; what is not common is left."""
+    size, dnssec_ok = opt
+    asked = dns.message.make_query(
+        "WWW.example", "A", use_edns=0 if size else -1, payload=size, want_dnssec=dnssec_ok, id=99
+    )
+    asked.flags = dns.flags.from_text(flags)
+    packet = asked.to_wire()
+    query = _query(packet)
+    cache = Cache(10, 1 << 20, 0.0)
+    key = cache_key(KEY, KIND, ("CD" in flags) | dnssec_ok << 1)
+    cache.keep(key, _said(RECORDS[records], authentic=authentic, options=options), "server", 100.0)
+    entry = cache.find(key, 100.0)
+    assert entry is not None
+    entry.not_ours_in = GENERATION
+    now = 100.0 + age_s
+    quick = cache.at_once(packet, GENERATION, now)
+    plain = entry.answer(packet, query, udp_limit(query.edns), now)
+    common = "RD" in flags and size != 900 and not options and age_s < 54 and not plain[2] & 0x02
+    assert (quick is not None) == (common and len(entry.reply.body) + len(packet) <= udp_limit(query.edns))
+    assert quick in {None, plain}
+    assert cache.counters.hits == entry.hits == (quick is not None)
+    assert read_tally(cache.counters.at_once) == ({(1, plain[3] & 15): 1} if quick else {})
+
+
+def test_what_may_be_ours_is_not_answered_at_once() -> None:
+    """Only in the generation in which a name was not ours does the cache speak first; a chain is looked at again."""
+    packet = _packet()
+    for records, known, generation, answered in (
+        ("one", GENERATION, GENERATION, True),
+        ("one", GENERATION, GENERATION + 1, False),
+        ("one", NO_GENERATION, 0, False),
+        ("of two lives", GENERATION, GENERATION, False),
+    ):
+        cache = Cache(10, 1 << 20, 0.0)
+        reply = _said(RECORDS[records], authentic=False, options=False)
+        cache.keep(cache_key(KEY, KIND, 0), reply, "server", 0.0, known)
+        assert (cache.at_once(packet, generation, 1.0) is not None) == answered, (records, known, generation)
+
+
+@given(
+    st.binary(max_size=60)
+    | st.builds(lambda cut, tail: _packet(edns=True)[:cut] + tail, st.integers(0, 60), st.binary(max_size=20))
+)
+def test_any_bytes_are_answered_or_left(packet: bytes) -> None:
+    """Whatever comes, nothing is raised, and what is answered is the question that was kept."""
+    cache = Cache(10, 1 << 20, 0.0)
+    cache.keep(cache_key(KEY, KIND, 0), _reply(), "server", 0.0, GENERATION)
+    message = cache.at_once(packet, GENERATION, 1.0)
+    if message is not None:
+        assert packet[12:].lower().startswith(KEY + KIND)
+        assert message[:2] == packet[:2]
+        dns.message.from_wire(message)
+
+
+@given(st.booleans(), st.integers(0, 59))
+def test_times_to_live_count_down(edns: bool, age_s: int) -> None:  # noqa: FBT001 - hypothesis's argument
+    """A record that was kept for a while lives for what is left."""
+    packet = _packet(edns=edns)
+    entry = Entry(_reply(), "server", 100.0, 60, dnssec_ok=False)
+    message = entry.answer(packet, _query(packet), 512, 100.0 + age_s)
+    assert dns.message.from_wire(message).answer[0].ttl == 60 - age_s
+    assert entry.answer(packet, _query(packet), 60, 100.0 + age_s)[2] & 0x02, "an answer over the limit says TC"

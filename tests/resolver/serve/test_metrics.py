@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resolving import ADDRESS_AND_AUTO, running
 
 from meshdns.resolver.query.decision import COUNTED_TYPES
-from meshdns.resolver.serve.metrics import TYPE_NAMES, Histogram, Metric, exposition, number
+from meshdns.resolver.serve.metrics import TYPE_NAMES, Durations, Histogram, Metric, exposition, number
 
 NAME = re.compile(r"meshdns_[a-z][a-z_]*")
 
@@ -33,6 +33,15 @@ def test_the_text_says_what_was_given() -> None:
     assert samples["meshdns_three_seconds_count", (("source", "cache"),)] == 6
     assert samples["meshdns_three_seconds_sum", (("source", "cache"),)] == 7.5
     assert samples["meshdns_four_seconds_bucket", (("le", "+Inf"),)] == 1
+
+
+def test_answers_at_once_are_in_the_histogram() -> None:
+    """What the cache answered without a look at the clock counts among its answers, under the smallest bound."""
+    durations = Durations()
+    assert durations.histogram(0).series == {}
+    counts, total_s = durations.histogram(3).series["cache"]
+    assert (counts[0], sum(counts), total_s) == (3, 3, 0.0)
+    assert durations.histogram(0).series == {}
 
 
 def test_every_type_that_is_counted_apart_has_a_name() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
@@ -34,12 +34,10 @@ GOOD = fakes.answering("198.51.100.7", "2001:db8::7")
 ANSWER = ["198.51.100.7"]
 
 
-def mesh_table() -> Table:
-    """Build a table with one name of ours, mesh.example."""
-    entry = ServiceEntry(
-        Meta(Origin("mesh.yaml", 1), "default", "mesh"), ("mesh.example",), (IPv4Address("240.240.0.9"),)
-    )
-    scope = Scope("default", "cluster.local", (), (), 30, 5, "probe.meshdns.invalid", 1)
+def mesh_table(host: str = "mesh.example", generation: int = 1) -> Table:
+    """Build a table with one name of ours."""
+    entry = ServiceEntry(Meta(Origin("mesh.yaml", 1), "default", "mesh"), (host,), (IPv4Address("240.240.0.9"),))
+    scope = Scope("default", "cluster.local", (), (), 30, 5, "probe.meshdns.invalid", generation)
     return build([entry], [], scope)
 
 
@@ -336,6 +334,49 @@ def test_our_own_listeners_are_refused() -> None:
             assert [server.name for server in asker.forwarder.servers()] == ["127.0.0.1:5303", "192.0.2.1:5301"]
 
     asyncio.run(check())
+
+
+def test_a_name_that_becomes_ours_is_not_answered_from_the_cache() -> None:
+    """From the moment a table has a name, by a wildcard too, the cache is silent about it, and about no other."""
+
+    async def check(asker: Asker, client: socket.socket, listener: DatagramListener) -> None:
+        async def ask(name: str) -> list[str]:
+            client.send(dns.message.make_query(name, "A").to_wire())
+            return addresses(dns.message.from_wire(await asyncio.get_running_loop().sock_recv(client, 512)))
+
+        counters = asker.forwarder.cache_counters
+        for name in ("www.example", "www.other"):
+            assert await ask(name) == ANSWER
+            assert await ask(name) == ANSWER
+        assert sum(counters.at_once.values()) == 2
+        listener.table = asker.table = mesh_table("*.example", 2)
+        assert await ask("www.example") == ["240.240.0.9"]
+        assert await ask("www.other") == ANSWER
+        assert sum(counters.at_once.values()) == 2
+        assert await ask("WWW.other") == ANSWER
+        assert sum(counters.at_once.values()) == 3
+        assert counters.hits == 4
+
+    async def story(upstream: FakeUpstream) -> None:
+        async with asking(at(upstream)) as asker:
+            with _bound() as server, _bound() as client:
+                listener = DatagramListener(server, asker.table, asker.forwarder.submit, kept=asker.forwarder.kept)
+                listener.start(asyncio.get_running_loop())
+                client.setblocking(False)
+                client.connect(server.getsockname())
+                await check(asker, client, listener)
+                listener.stop()
+        assert upstream.names == ["www.example.", "www.other."]
+
+    with FakeUpstream(GOOD) as upstream:
+        asyncio.run(story(upstream))
+
+
+@contextlib.contextmanager
+def _bound() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
 
 
 async def _with_listener(check: Callable[[Asker, int], Awaitable[None]]) -> None:
