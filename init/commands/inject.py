@@ -10,8 +10,9 @@ import click
 
 from meshdns.init import defaults
 from meshdns.init.errors import ConfigurationError
+from meshdns.init.inject.chunk import MAX_FILE_BYTES
 from meshdns.init.inject.container import Injection
-from meshdns.init.inject.rewrite import MAX_FILE_BYTES, Rewritten, rewrite
+from meshdns.init.inject.rewrite import Rewritten, rewrite
 from meshdns.init.parameters import HOST_NAME, SocketAddressType
 from meshdns.init.version import VERSION
 

@@ -19,7 +19,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.resolver import VersionedResolver
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from meshdns.init.errors import ConfigurationError
 from meshdns.init.inject.values import text
+from meshdns.init.inject.workload import Path
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""The library takes a minute and 650 MB for as much."""
 
 _NO_LINE_BREAKS: Final = 2**30
 """Columns after which a long scalar would be broken."""
@@ -27,14 +32,6 @@ _NO_TEXT: Final = re.compile(r"|[-+.]?[0-9][-+.:_0-9a-fox]*|true|false|yes|no|on
 """What YAML 1.1 may take for something else than text: https://yaml.org/type/."""
 _MERGE: Final = {"<": [("tag:yaml.org,2002:merge", re.compile("<<$"))]}
 _INDENTED_LIST: Final = re.compile(r"^( *)[\w.-]+:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*( *)- ", re.MULTILINE)
-
-
-class DocumentError(Exception):
-    """The text is no YAML that can be printed again; `line` counts from 1."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
 
 
 class Document(Protocol):
@@ -45,18 +42,34 @@ class Document(Protocol):
     def native(self, value: Any) -> Any:  # noqa: ANN401 - plain values in, the library's nodes out
         """Return mappings, lists, texts, numbers and booleans as what this document is made of."""
 
+    def unfold(self, path: Path) -> None:
+        """Let what leads to a pod's spec at `path` stand in block style, a key a line."""
+
     def print(self) -> str:
         """Return the document's text."""
 
 
-def parse(body: str) -> Document:
-    """Return the document whose text this is; DocumentError where it is none."""
+def parse(data: bytes, line: int, file: str) -> Document:
+    """Return a document that starts at a line of a file; ConfigurationError where the library cannot read it."""
+    if len(data) > MAX_BYTES:
+        raise ConfigurationError(
+            f"cannot read {file}:{line}: a document of more than {MAX_BYTES >> 20} MiB that is not all in block style,"
+            " or has aliases: cut it into several"
+        )
+    body = data.decode().replace("\r\n", "\n")
     if body.lstrip().startswith("{"):
         try:
             return _JsonDocument(body)
         except ValueError:
             pass  # YAML in flow style
-    return _YamlDocument(body)
+    try:
+        return _YamlDocument(body)
+    except MarkedYAMLError as error:
+        line += error.problem_mark.line if error.problem_mark else 0
+        reason = error.problem or error.context
+        raise ConfigurationError(f"cannot read {file}:{line}: cannot parse: {reason}") from error
+    except YAMLError as error:
+        raise ConfigurationError(f"cannot read {file}:{line}: cannot parse: {error}") from error
 
 
 class _JsonDocument:
@@ -69,6 +82,9 @@ class _JsonDocument:
 
     def native(self, value: Any) -> Any:  # noqa: ANN401
         return value
+
+    def unfold(self, path: Path) -> None:
+        """JSON has one style."""
 
     def print(self) -> str:
         return json.dumps(self.root, indent=self._indent, ensure_ascii=False) + "\n"
@@ -92,13 +108,7 @@ class _YamlDocument:
         self._yaml.width = _NO_LINE_BREAKS
         offset = _list_offset(body)
         self._yaml.indent(mapping=2, sequence=2 + offset, offset=offset)
-        try:
-            self.root: Any = self._yaml.load(body)
-        except MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise DocumentError(line, f"cannot parse: {error.problem or error.context}") from error
-        except YAMLError as error:
-            raise DocumentError(1, f"cannot parse: {error}") from error
+        self.root: Any = self._yaml.load(body)
 
     def native(self, value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, Mapping):
@@ -111,6 +121,14 @@ class _YamlDocument:
         if isinstance(value, str) and _NO_TEXT.fullmatch(value):
             return DoubleQuotedScalarString(value)
         return text(value)
+
+    def unfold(self, path: Path) -> None:
+        nodes = [self.root]
+        for step in path:
+            nodes.append(nodes[-1][step])
+        for node in (*nodes, *nodes[-1].values()):
+            if isinstance(node, CommentedMap | CommentedSeq):
+                node.fa.set_block_style()
 
     def print(self) -> str:
         printed = io.StringIO()

@@ -10,6 +10,7 @@ takes the first one when none is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from meshdns.init.inject.container import (
@@ -29,19 +30,50 @@ Native = Callable[[Any], Any]
 """Makes of plain values what the document at hand is made of."""
 
 
-def arrange(spec: Any, asked: Injection, native: Native, *, annotated: bool) -> bool:  # noqa: ANN401 - see Workload.spec
-    """Change a pod's spec so that it holds what was asked for; returns False where it did already."""
-    resolver = resolver_container(asked, annotated=annotated)
-    first = [capture_container(asked, annotated=annotated)]
-    last = [resolver] if asked.classic else []
-    if not asked.classic:
-        first.append(resolver)
-    changed = [
-        _place(spec, "initContainers", first, native, in_front=True),
-        _place(spec, "containers", last, native),
-        _place(spec, "volumes", volumes(asked, annotated=annotated), native),
-    ]
-    return any(changed)
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one list of a pod's spec: the items at `gone` go, `parts` come, to the front or to the end.
+
+    `gone` is in order. The list is made where it is missing, and never becomes empty.
+    """
+
+    field: str
+    gone: tuple[int, ...]
+    parts: list[Part]
+    in_front: bool
+
+
+def changes(spec: Mapping[str, Any], asked: Injection, *, annotated: bool) -> list[Change]:
+    """Return what makes a pod hold what was asked for; nothing where it does already."""
+    resolver = [resolver_container(asked, annotated=annotated)]
+    capture = [capture_container(asked, annotated=annotated)]
+    wanted = (
+        ("initContainers", capture if asked.classic else capture + resolver, True),
+        ("containers", resolver if asked.classic else [], False),
+        ("volumes", volumes(asked, annotated=annotated), False),
+    )
+    found = (_change(spec, field, parts, in_front=in_front) for field, parts, in_front in wanted)
+    return [change for change in found if change]
+
+
+def _change(spec: Mapping[str, Any], field: str, parts: list[Part], *, in_front: bool) -> Change | None:
+    present = [] if absent(spec.get(field)) else spec[field]
+    gone = tuple(index for index, part in enumerate(present) if is_ours(field, part))
+    if same(parts, [present[index] for index in gone]) and not (in_front and gone != tuple(range(len(gone)))):
+        return None
+    return Change(field, gone, parts, in_front)
+
+
+def apply(spec: Any, change: Change, native: Native) -> None:  # noqa: ANN401 - a mapping of the document's own type
+    """Carry a change out."""
+    if absent(spec.get(change.field)):
+        spec[change.field] = native(change.parts)
+        return
+    present = spec[change.field]
+    for index in reversed(change.gone):
+        del present[index]
+    for index, part in enumerate(change.parts):
+        present.insert(index if change.in_front else len(present), native(part))
 
 
 def is_ours(field: str, part: Mapping[str, Any]) -> bool:
@@ -58,21 +90,3 @@ def of_the_pod(spec: Mapping[str, Any], field: str) -> Iterator[tuple[int, Mappi
     for index, part in enumerate(() if absent(present) else present):  # type: ignore[arg-type]  # not absent: a list
         if not is_ours(field, part):
             yield index, part
-
-
-def _place(spec: Any, field: str, parts: list[Part], native: Native, *, in_front: bool = False) -> bool:  # noqa: ANN401
-    present = spec.get(field)
-    if absent(present):
-        if parts:
-            spec[field] = native(parts)
-        return bool(parts)
-    places = [index for index, part in enumerate(present) if is_ours(field, part)]
-    if same(parts, [present[index] for index in places]) and not (in_front and places != list(range(len(places)))):
-        return False
-    for index in reversed(places):
-        del present[index]
-    for index, part in enumerate(parts):
-        present.insert(index if in_front else len(present), native(part))
-    if not present:
-        del spec[field]
-    return True

@@ -1,40 +1,30 @@
 """A file of manifests in, the same file out with our parts in its pods.
 
-The file is cut where YAML cuts it, and a document that does not change is never printed anew: its bytes stay. Each one
-goes through the resolver's own parser first, which knows lines and is bounded, so that what is deep, broken or no
-object is refused before the slow one sees it.
+Changes are spliced into the text where that is written as people write it. Elsewhere the document is printed anew by
+the library that keeps comments. Either way the result is read once more: what is not ours must say what it said before,
+and injecting it again must change nothing.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from meshdns.init.annotations import Annotation
 from meshdns.init.errors import ConfigurationError
+from meshdns.init.inject.chunk import MAX_FILE_BYTES, Chunk, chunks, read
 from meshdns.init.inject.container import Injection
-from meshdns.init.inject.document import Document, DocumentError, parse
-from meshdns.init.inject.pod import arrange
+from meshdns.init.inject.pod import Change, apply, changes
+from meshdns.init.inject.readback import without_ours
 from meshdns.init.inject.refusal import reasons
+from meshdns.init.inject.splice import splice
 from meshdns.init.inject.values import text
-from meshdns.init.inject.workload import MalformedError, Workload, holds_workloads, workloads
+from meshdns.init.inject.workload import MalformedError, Path, Workload, may_hold_pods, workloads
 from meshdns.init.proxyconfig import ProxySettings, annotated_settings, switch
-from meshdns.resolver.source import rules
-from meshdns.resolver.source.manifest import Break, documents
-from meshdns.resolver.source.tree import Fields
+from meshdns.resolver.source.manifest import Document
 
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-"""etcd takes objects of 1.5 MiB; a file is many of them, and the parser that keeps comments takes a minute for this."""
 SWITCH: Final = "meshdns.io/inject"
 """Annotation of the pod or of the object that holds it: "false" leaves it as it is."""
-
-_MARKER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))?", re.MULTILINE)
-"""What starts a document or ends one (YAML 1.1, section 4.3): its line, or less where the document begins in it."""
-_ALLOWED: Final = frozenset({rules.ALIAS.id, rules.TAG.id, rules.KEY_NOT_TEXT.id})
-"""What the resolver refuses and a workload may have."""
 
 
 @dataclass(slots=True)
@@ -47,64 +37,36 @@ class Rewritten:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """One document: its marker, the rest, and the line at which the rest starts."""
-
-    marker: bytes
-    body: bytes
-    line: int
-
-
 def rewrite(data: bytes, file: str, asked: Injection) -> Rewritten:
     """Return what a file becomes; ConfigurationError for what is no file of Kubernetes objects."""
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"cannot read {file}: more than {MAX_FILE_BYTES >> 20} MiB: cut it into several files")
     result = Rewritten()
-    pieces: list[bytes] = []
+    whole = bytearray()
     number = 0
-    for chunk in _chunks(data):
-        root = _parsed(chunk, file)
-        number += root is not None
-        body = chunk.body if root is None else _Editor(chunk, root, file, number, asked, result).body()
-        pieces += [chunk.marker, body]
-    result.data = b"".join(pieces)
+    for chunk in chunks(data):
+        document = read(chunk, file)
+        number += document is not None
+        whole += chunk.marker
+        whole += chunk.body if document is None else _Editor(chunk, document, file, number, asked, result).body()
+    result.data = bytes(whole)
     return result
 
 
-def _chunks(data: bytes) -> Iterator[_Chunk]:
-    marks = [(0, 0), *(mark.span() for mark in _MARKER.finditer(data)), (len(data), len(data))]
-    line = 1
-    for (start, end), (following, _) in itertools.pairwise(marks):
-        line += data.count(b"\n", start, end)
-        yield _Chunk(data[start:end], data[end:following], line)
-        line += data.count(b"\n", end, following)
+class _Wanted(NamedTuple):
+    """What becomes of one pod: the path of its spec, whether its annotations count, the changes."""
 
-
-def _parsed(chunk: _Chunk, file: str) -> Fields | None:
-    """Return a document as the resolver's parser sees it, None where there is none."""
-    if all(line.lstrip()[:1] in (b"", b"#", b"%") for line in chunk.body.splitlines()):
-        return None
-    for document in documents(chunk.body, file):
-        for problem in (document.problem,) if isinstance(document, Break) else document.problems:
-            if problem.rule not in _ALLOWED:
-                line = chunk.line + max(problem.line, 1) - 1
-                raise ConfigurationError(f"cannot read {file}:{line}: {problem.reason}")
-        if not isinstance(document, Break):
-            for name in ("apiVersion", "kind"):
-                if not isinstance(document.root.get(name), str):
-                    line = chunk.line + max(document.root.line_of(()), 1) - 1
-                    raise ConfigurationError(f"cannot read {file}:{line}: not a Kubernetes object: it has no {name}")
-            return document.root
-    return None
+    path: Path
+    annotated: bool
+    changes: list[Change]
 
 
 @dataclass(frozen=True, slots=True)
 class _Editor:
-    """Puts our parts into one document."""
+    """Puts our parts into one document, the `number`-th of its file."""
 
-    chunk: _Chunk
-    root: Fields
+    chunk: Chunk
+    document: Document
     file: str
     number: int
     asked: Injection
@@ -112,38 +74,79 @@ class _Editor:
 
     def body(self) -> bytes:
         """Return what the document becomes: the very same bytes where nothing in it changes."""
-        if not holds_workloads(self.root["kind"], self.root["apiVersion"]):
+        if not may_hold_pods(self.document.root):
             return self.chunk.body
-        source = self.chunk.body.decode().replace("\r\n", "\n")
         try:
-            document = parse(source)
-            changes = [self._inject(document, workload) for workload in workloads(document.root)]
-        except DocumentError as error:
-            raise ConfigurationError(f"cannot read {self.file}:{self.chunk.line + error.line - 1}: {error}") from error
+            found = [self._wanted(workload) for workload in workloads(self._tree(self.document, self.chunk.body))]
         except MalformedError as error:
             raise ConfigurationError(f"cannot read {self.file}:{self._line(error.path)}: {error}") from error
-        if not any(changes):
+        found = [wanted for wanted in found if wanted.changes]
+        if not found:
             return self.chunk.body
         self.result.changed = True
-        printed = document.print()
-        return (printed.replace("\n", "\r\n") if b"\r\n" in self.chunk.body else printed).encode()
+        source = self.chunk.body.decode()
+        spliced = splice(source, self.document.root, [(wanted.path, wanted.changes) for wanted in found])
+        if spliced is not None and self._is_right(spliced.encode(), found):
+            return spliced.encode()
+        printed = self._printed(source, found)
+        if self._is_right(printed, found):
+            return printed
+        raise ConfigurationError(
+            f"cannot rewrite {self.file}:{self.chunk.line}: its meaning would change: write the pod in block style"
+        )
 
-    def _inject(self, document: Document, workload: Workload) -> bool:
+    def _wanted(self, workload: Workload) -> _Wanted:
+        """Return what changes in a pod; nothing in one that is left alone, or refused."""
+        nothing = _Wanted((), False, [])
         try:
             if self._left_alone(workload):
-                return False
+                return nothing
             settings = self._settings(workload)
         except ConfigurationError as error:
             self._refuse(workload, str(error))
-            return False
-        found = list(reasons(workload, self.asked))
+            return nothing
+        found = list(reasons(workload, self.asked, settings.settings))
         for reason in found:
             self._refuse(workload, reason)
-        return not found and arrange(workload.spec, self.asked, document.native, annotated=bool(settings.settings))
+        annotated = bool(settings.settings)
+        path = (*workload.pod_path, "spec")
+        return nothing if found else _Wanted(path, annotated, changes(workload.spec, self.asked, annotated=annotated))
+
+    def _tree(self, document: Document, body: bytes) -> Any:  # noqa: ANN401 - mappings of either parser
+        """Return a document's objects; aliases and tags are left to the library that understands them."""
+        if not document.problems:
+            return document.root
+        from meshdns.init.inject.document import parse  # noqa: PLC0415 - 60 ms that hardly any manifest needs
+
+        return parse(body, self.chunk.line, self.file).root
+
+    def _printed(self, source: str, found: list[_Wanted]) -> bytes:
+        from meshdns.init.inject.document import parse  # noqa: PLC0415
+
+        document = parse(source.encode(), self.chunk.line, self.file)
+        for path, annotated, _ in found:
+            document.unfold(path)
+            spec = _at(document.root, path)
+            # Asked for once more, for two paths may lead to one pod, by an alias.
+            for change in changes(spec, self.asked, annotated=annotated):
+                apply(spec, change, document.native)
+        printed = document.print()
+        return (printed.replace("\n", "\r\n") if "\r\n" in source else printed).encode()
+
+    def _is_right(self, body: bytes, found: list[_Wanted]) -> bool:
+        """Return whether a body says what the document said, and holds what is wanted."""
+        try:
+            document = read(Chunk(b"", body, 1), self.file)
+            if document is None or without_ours(document.root) != without_ours(self.document.root):
+                return False
+            root = self._tree(document, body)
+        except ConfigurationError:
+            return False
+        return not any(changes(_at(root, path), self.asked, annotated=annotated) for path, annotated, _ in found)
 
     def _left_alone(self, workload: Workload) -> bool:
         told = [
-            switch(SWITCH, text(annotations[SWITCH]) or "", self._place(workload)).value
+            switch(SWITCH, text(annotations[SWITCH]) or "", "its annotations").value
             for annotations in (workload.annotations(), workload.object_annotations())
             if SWITCH in annotations
         ]
@@ -162,10 +165,14 @@ class _Editor:
         return settings
 
     def _refuse(self, workload: Workload, reason: str) -> None:
-        self.result.refused.append(f"cannot inject {workload.name}, {self._place(workload)}: {reason}")
+        place = f"document {self.number}, {self.file}:{self._line((*workload.path, 'kind'))}"
+        self.result.refused.append(f"cannot inject {workload.name}, {place}: {reason}")
 
-    def _place(self, workload: Workload) -> str:
-        return f"document {self.number}, {self.file}:{self._line((*workload.path, 'kind'))}"
+    def _line(self, path: Path) -> int:
+        return self.chunk.line + max(self.document.root.line_of(path), 1) - 1
 
-    def _line(self, path: tuple[Any, ...]) -> int:
-        return self.chunk.line + max(self.root.line_of(path), 1) - 1
+
+def _at(root: Any, path: Path) -> Any:  # noqa: ANN401 - any part of a document
+    for step in path:
+        root = root[step]
+    return root

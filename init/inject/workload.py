@@ -67,13 +67,17 @@ class Workload:
         return _annotations(self.metadata, self.path)
 
 
-def holds_workloads(kind: Any, api_version: Any) -> bool:  # noqa: ANN401 - whatever a document says
-    """Return whether a document of this kind can hold a pod; every other one is nobody's business here."""
-    return isinstance(kind, str) and (_is_list(kind) or (kind in KINDS and _group(api_version) in KINDS[kind][0]))
+def may_hold_pods(root: Mapping[str, Any]) -> bool:
+    """Return whether there can be a pod in an object; every other one is nobody's business here."""
+    kind = root.get("kind")
+    if kind != _LIST:
+        return isinstance(kind, str) and (_is_list(kind) or _is_workload(kind, root.get("apiVersion")))
+    items = root.get("items")
+    return isinstance(items, list) and any(not isinstance(item, Mapping) or may_hold_pods(item) for item in items)
 
 
 def workloads(root: Mapping[str, Any], path: Path = (), kind_of_items: str | None = None) -> Iterator[Workload]:
-    """Yield the workloads of an object, those in lists too; MalformedError where the API server would see none."""
+    """Yield the workloads of an object, those in lists too; MalformedError where the API server would see no object."""
     kind = root.get("kind", kind_of_items)
     if not isinstance(kind, str):
         raise MalformedError(path, "not a Kubernetes object: it has no kind")
@@ -86,7 +90,7 @@ def workloads(root: Mapping[str, Any], path: Path = (), kind_of_items: str | Non
             if not isinstance(item, Mapping):
                 raise MalformedError(here, "not a Kubernetes object: it is no mapping")
             yield from workloads(item, here, kind.removesuffix(_LIST) or None)
-    elif holds_workloads(kind, root.get("apiVersion", "v1" if kind == "Pod" else "apps/v1")):
+    elif kind_of_items or _is_workload(kind, root.get("apiVersion")):
         yield _workload(kind, root, path)
 
 
@@ -122,6 +126,10 @@ def _mapping(parent: Mapping[str, Any], field: str, path: Path) -> Mapping[str, 
     if not isinstance(found, Mapping):
         raise MalformedError((*path, field), f"not a Kubernetes object: its {field} is no mapping")
     return found
+
+
+def _is_workload(kind: str, api_version: Any) -> bool:  # noqa: ANN401 - whatever an object says
+    return kind in KINDS and _group(api_version) in KINDS[kind][0]
 
 
 def _is_list(kind: str) -> bool:

@@ -26,6 +26,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "cronjob": ("cronjob.yaml", []),
     "list": ("list.yaml", []),
     "pods-json": ("pods.json", []),
+    "comments": ("comments.yaml", []),
+    "comments-classic": ("comments.yaml", ["--classic"]),
     "classic": ("deployment.yaml", ["--classic"]),
     "iptables-legacy": ("statefulset.yaml", ["--backend", "iptables-legacy"]),
     "ipv6": ("pod.yaml", ["--admin", "[::]:15054"]),
