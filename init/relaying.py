@@ -15,7 +15,6 @@ from meshdns.relay.route import Address, Backend, DnsName, Endpoint, Pools, Port
 from meshdns.relay.server import Relay, RelaySettings
 from meshdns.resolver.serve.metrics import Histogram, Metric, number
 from meshdns.resolver.serve.upstream import Forwarder
-from meshdns.resolver.source.entry import Resolution
 from meshdns.resolver.table.live import Table
 from meshdns.resolver.table.row import Part, Row
 
@@ -23,7 +22,8 @@ Log = Callable[[str], None]
 
 logger = logging.getLogger("meshdns.relay")
 
-_RESOLVED_BY_NAME = frozenset({Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
+_RESOLVED_BY_NAME = frozenset({"DNS", "DNS_ROUND_ROBIN"})
+"""`resolver.source.entry.Resolution`, as rows write it; that module is not for the process that serves."""
 
 
 class LeasedRoutes(Mapping[Address, Route]):

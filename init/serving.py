@@ -29,7 +29,7 @@ def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
     return ServeSettings(
         version=VERSION,
         listen=options["listen"] or _loopback(defaults.DNS_PORT),
-        table=_table_settings(options),
+        table=table_settings(options),
         forward=ForwardSettings(
             resolv_conf=options["resolv_conf"],
             upstreams=options["upstream"],
@@ -47,7 +47,8 @@ def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
     )
 
 
-def _table_settings(options: Mapping[str, Any]) -> TableSettings:
+def table_settings(options: Mapping[str, Any]) -> TableSettings:
+    """Build what a table depends on; SettingsError for pools that cannot be paired."""
     return TableSettings(
         version=VERSION,
         manifests=tuple(Path(path) for path in options["manifests"]),

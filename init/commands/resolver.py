@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from meshdns.init import defaults, logs
 from meshdns.init.istio_options import istio_options
+from meshdns.init.late import LateGroup
 from meshdns.init.options import Settings
 from meshdns.init.parameters import (
     HOST_NAME,
@@ -21,9 +24,12 @@ from meshdns.init.parameters import (
     SecondsType,
     SocketAddressType,
 )
-from meshdns.init.serving import companions, serve_settings
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies
 
+LATE = {
+    "check": "meshdns.init.commands.resolver_check",
+    **dict.fromkeys(("dump", "explain", "query", "vips"), "meshdns.init.commands.resolver_ask"),
+}
 SETTINGS = Settings("resolver")
 FILE = click.Path(readable=False, path_type=Path)  # whether it can be read is found out when it is, with exit code 3
 MAX_TTL_S = 7 * 24 * 3600
@@ -37,7 +43,7 @@ admin_option = SETTINGS.option(
 )
 
 
-@click.group()
+@click.group(cls=LateGroup, late=LATE)
 def resolver() -> None:
     """Answer the names of mounted ServiceEntries; forward every other name.
 
@@ -212,8 +218,23 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
     """
-    from meshdns.resolver.serve.run import serve  # noqa: PLC0415 - 80 ms that the asking commands can do without
+    with _without_tls():  # the commands that ask do without all of it, 80 ms
+        from meshdns.init.serving import companions, serve_settings  # noqa: PLC0415
+        from meshdns.resolver.serve.run import serve  # noqa: PLC0415
 
     logs.set_up(options["log_level"], options["log_format"])
     settings = serve_settings(options)
     serve(settings, companions(settings, options))
+
+
+@contextlib.contextmanager
+def _without_tls() -> Iterator[None]:
+    """Have asyncio imported without ssl, as where Python was built without it: 15 ms and 2 MB, and we speak no TLS."""
+    if "ssl" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # by the import system's rule: there is no such module
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]

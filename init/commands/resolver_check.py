@@ -11,13 +11,19 @@ from meshdns.init import defaults
 from meshdns.init.commands.resolver import FILE, SETTINGS, resolver, scope_options
 from meshdns.init.findings import FORMS
 from meshdns.init.present import waiting
-from meshdns.init.version import VERSION
-from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.source.problem import Level
-from meshdns.resolver.table.pools import Pools
 
 FOUND_ERRORS: Final = 1
 """Exit code when the API server would refuse one of the documents."""
+
+UNSERVED: Final = {
+    "search": (),
+    "state": None,
+    "other_types": "nodata",
+    "ttl": defaults.TTL_S,
+    "negative_ttl": defaults.NEGATIVE_TTL_S,
+}
+"""The options of `run` that change nothing in a judgement."""
 
 
 @resolver.command()
@@ -37,30 +43,13 @@ def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: A
     Example:
       meshdns resolver check -o github entries/
     """
-    from meshdns.resolver.serve.check import check as judge  # noqa: PLC0415 - YAML, which the asking commands do without
+    from meshdns.init.serving import table_settings  # noqa: PLC0415 - with YAML 100 ms, which --help does without
+    from meshdns.resolver.serve.check import check as judge  # noqa: PLC0415
 
     with waiting("reading manifests"):
-        checked = judge(_table_settings(paths, options))
+        checked = judge(table_settings({**options, **UNSERVED, "manifests": paths}))
     for line in FORMS[form](checked.problems):
         click.echo(line)
     if not checked.files:
         click.echo(f"meshdns: warning: no manifest in {', '.join(map(str, paths))}: *.yaml *.yml *.json", err=True)
     return FOUND_ERRORS if any(problem.level is Level.ERROR for problem in checked.problems) else 0
-
-
-def _table_settings(paths: tuple[Path, ...], options: dict[str, Any]) -> TableSettings:
-    return TableSettings(
-        version=VERSION,
-        manifests=paths,
-        namespace=options["namespace"],
-        cluster_domain=options["cluster_domain"],
-        search=None,
-        state=None,
-        auto_allocate=options["auto_allocate"],
-        answer_endpoints=options["answer_endpoints"],
-        pools=Pools(options["pool4"], options["pool6"]),
-        forward_other_types=False,
-        ttl_s=defaults.TTL_S,
-        negative_ttl_s=defaults.NEGATIVE_TTL_S,
-        probe_suffix=defaults.PROBE_SUFFIX,
-    )

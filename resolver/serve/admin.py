@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import http
+import importlib
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from meshdns.resolver.errors import PreflightError
@@ -30,8 +31,7 @@ OPEN_PATHS: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 """What others than this machine may read; every other path is 404 for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What a handler answers. `body` may be an iterator of pieces, so that a large one never holds up the loop."""
 
     body: bytes | AsyncIterator[bytes]
@@ -63,10 +63,15 @@ async def in_pieces(items: Iterable[Any], per_turn: int = 50) -> AsyncIterator[b
     yield "".join(piece).encode() + b"]\n"
 
 
-class AdminServer:
-    """Serves `handlers`, a mapping from path to handler, on one address."""
+async def late_import(name: str) -> Any:  # noqa: ANN401 - a module
+    """Import a module that answering does without, in a thread, so that no lookup waits for it."""
+    return sys.modules.get(name) or await asyncio.to_thread(importlib.import_module, name)
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+
+class AdminServer:
+    """Serves what `handlers` gives, a mapping from path to handler, on one address. It is asked with each request."""
+
+    def __init__(self, handlers: Callable[[], Awaitable[Mapping[str, Handler]]]) -> None:
         self._handlers = handlers
         self._open = 0
         self._server: asyncio.Server | None = None
@@ -120,15 +125,10 @@ class AdminServer:
             parameters = dict(parse_qsl(url.query, max_num_fields=MAX_PARAMETERS))
         except ValueError:  # a bracket that nothing closes, or more parameters than there can be
             return Response(b"cannot read the request's target\n", http.HTTPStatus.BAD_REQUEST)
-        handler = self._find(url.path, writer)
-        if handler is None:
-            return Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
-        return await handler(parameters)
-
-    def _find(self, path: str, writer: asyncio.StreamWriter) -> Handler | None:
-        if path in OPEN_PATHS or _is_loopback(writer.get_extra_info("peername")):
-            return self._handlers.get(path)
-        return None
+        handlers = await self._handlers()
+        if url.path in handlers and (url.path in OPEN_PATHS or _is_loopback(writer.get_extra_info("peername"))):
+            return await handlers[url.path](parameters)
+        return Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
 
 
 async def _send_body(body: bytes | AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.source.problem import Problem
@@ -21,8 +20,7 @@ ROWS_PER_FRAME: Final = 500
 LENGTH: Final = struct.Struct("!I")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a child is to build. `memo` is what the last child left behind; nobody else reads it."""
 
     settings: TableSettings
@@ -31,8 +29,7 @@ class Request:
     memo: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """How the hosts of a new table differ from those of the last one."""
 
     added: tuple[str, ...] = ()
@@ -40,8 +37,7 @@ class Changes:
     changed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """What a load came to, besides the rows. Counts of leases are of pairs; `ignored` of documents by their kind."""
 
     common: Common

@@ -39,7 +39,7 @@ class KeptFiles:
         if data is None:
             return None
         try:
-            return read(_RESULT, json.loads(data))
+            return read(_RESULT, json.loads(bytes(data)))
         except (ValueError, RecursionError):
             return None
 

@@ -38,7 +38,7 @@ class KeptTable(NamedTuple):
 
     made_from: str
     places: Places
-    parts: Sequence[bytes]
+    parts: Sequence[memoryview]
 
     def answers(self) -> dict[str, int]:
         """Return what each host answered, as numbers to compare."""
@@ -65,7 +65,7 @@ class KeptTable(NamedTuple):
         if cuts[-1] != len(data):
             raise ValueError("the rows do not add up")
         for at in range(0, count, ROWS_PER_FRAME):
-            batch = [data[start:end] for start, end in pairwise(cuts[at : at + ROWS_PER_FRAME + 1])]
+            batch = [bytes(data[start:end]) for start, end in pairwise(cuts[at : at + ROWS_PER_FRAME + 1])]
             for row in batch:
                 check(row)
             yield batch
@@ -152,8 +152,8 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _parsed(part: bytes) -> Any:  # noqa: ANN401 - JSON
+def _parsed(part: memoryview) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(part)
+        return json.loads(bytes(part))
     except RecursionError as error:
         raise ValueError("too deeply nested") from error

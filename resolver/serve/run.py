@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -19,14 +19,13 @@ from typing import Final, Protocol
 from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.query.servers import Upstream
-from meshdns.resolver.serve.admin import AdminServer
+from meshdns.resolver.serve.admin import AdminServer, Handler, late_import
 from meshdns.resolver.serve.datagram import DatagramListener
 from meshdns.resolver.serve.families import has_global_ipv6
 from meshdns.resolver.serve.heartbeat import Heartbeat
 from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_descriptors
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
-from meshdns.resolver.serve.pages import handlers
 from meshdns.resolver.serve.querylog import QueryLog
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.resolvfile import ResolvConfFile
@@ -107,7 +106,7 @@ class Resolver:
         """Serve until SIGTERM or SIGINT, then leave in good order."""
         loop = asyncio.get_running_loop()
         self._open(loop)
-        admin = AdminServer(handlers(self))
+        admin = AdminServer(self._pages)
         if self.settings.admin is not None:
             await admin.start(self.settings.admin)
         watcher = Watcher([str(path) for path in self.settings.table.manifests], self.reload)
@@ -203,6 +202,11 @@ class Resolver:
         for datagram, stream in zip(self.datagrams, self.streams, strict=True):
             datagram.start(loop)
             stream.start(loop)
+
+    async def _pages(self) -> Mapping[str, Handler]:
+        """Return the admin port's pages; nobody who does not look at them pays for them."""
+        pages: Mapping[str, Handler] = (await late_import("meshdns.resolver.serve.pages")).handlers(self)
+        return pages
 
     def _outcome(self, log: QueryLog, outcome: Outcome) -> None:
         self.durations.observe(outcome)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.table.pools import Pools
@@ -28,8 +28,7 @@ class LeaseFamilies(StrEnum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSettings:
+class TableSettings(NamedTuple):
     """What a table depends on besides the manifests. `search` None: resolv.conf's. `version` is the program's."""
 
     version: str
@@ -62,8 +61,7 @@ class TableSettings:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardSettings:
+class ForwardSettings(NamedTuple):
     """Where names that are not ours are asked. `upstreams` stand instead of resolv.conf's nameservers."""
 
     resolv_conf: Path
@@ -73,8 +71,7 @@ class ForwardSettings:
     stale_for_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(NamedTuple):
     """All of it. No `admin`: no admin port. No `heartbeat_interval_s`: no heartbeat. `query_log` takes a line."""
 
     version: str

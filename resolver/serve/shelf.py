@@ -30,7 +30,7 @@ class Shelf:
     def __init__(self, state: Path | None) -> None:
         self._folder = state / FOLDER if state else None
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str) -> memoryview | None:
         """Return what was put under this name; None where there is nothing, or nothing whole."""
         if self._folder is None:
             return None
@@ -41,7 +41,7 @@ class Shelf:
         start = len(_MAGIC) + _DIGEST_BYTES
         if data is None or not data.startswith(_MAGIC):
             return None
-        rest = data[start:]
+        rest = memoryview(data)[start:]
         return rest if digest(rest) == data[len(_MAGIC) : start] else None
 
     def put(self, name: str, data: bytes) -> None:

@@ -9,9 +9,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -19,16 +18,14 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 """A mounted ConfigMap holds 1 MiB; ten thousand entries in one file are 5 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A manifest file: the path that the operator gave (`root`) and its own."""
 
     root: str
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """A path that cannot be listed, and why."""
 
     root: str
@@ -81,6 +78,6 @@ def content(path: str) -> bytes | None:
         return file.read(MAX_FILE_BYTES + 1)
 
 
-def digest(data: bytes) -> bytes:
+def digest(data: bytes | memoryview) -> bytes:
     """Return what tells one content of a file from every other: its SHA-256."""
     return hashlib.sha256(data).digest()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from meshdns.resolver.source.manifest import Document, documents
@@ -28,7 +27,7 @@ def at_their_fields(problems: Sequence[Problem], data: bytes) -> Iterator[Proble
     for problem in problems:
         here = objects.get(problem.line, [])
         line = here[0].line_of(path_of(problem.field)) if len(here) == 1 else 0
-        yield replace(problem, line=line) if line else problem
+        yield problem._replace(line=line) if line else problem
 
 
 def path_of(field: str) -> Path:

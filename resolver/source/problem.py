@@ -5,9 +5,8 @@ Reading and judging report through a `Report`; nothing here knows what the rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MAX_PROBLEMS_PER_DOCUMENT = 64
 """A document with more faults than this is hopeless, and a log full of them helps nobody."""
@@ -21,8 +20,7 @@ class Level(StrEnum):
     NOTE = "note"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A rule that manifests must keep. `id` never changes once published; `name` is for people."""
 
     id: str
@@ -31,8 +29,7 @@ class Rule:
     fix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One broken rule. `line` counts from 1 (0: the file as a whole); `field` is dotted, such as spec.hosts[0]."""
 
     file: str

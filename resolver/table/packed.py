@@ -18,9 +18,16 @@ from meshdns.resolver.table.row import Row
 
 WILDCARD, DIRECT, FORWARD_OTHER_TYPES, UNANSWERED, LEASED, ALIASED = 1, 2, 4, 8, 16, 32
 
-_HEAD: Final = struct.Struct("!BI13I")
-"""Flags, TTL, lengths: a, aaaa, lease_a, lease_aaaa, key, pointers, cname, lease, aliases, srv, unanswered, host,
-namespace."""
+_HEAD: Final = struct.Struct("!B13II")
+"""Flags; lengths: key, pointers, a, aaaa, lease_a, lease_aaaa, cname, lease, aliases, srv, unanswered, host, namespace;
+TTL."""
+_HEAD_BYTES: Final = _HEAD.size
+_PLACE: Final = struct.Struct("!B2I")
+_RECORDS: Final = struct.Struct("!B7I")
+"""The head's beginning, up to where its reader needs it: ten thousand of them are read at once."""
+
+_RECORDS_MOST_BYTES: Final = 0xFFFF
+"""Of one section: what a message of 65,535 bytes can hold at most."""
 
 
 def packed(row: Row) -> bytes:
@@ -34,20 +41,19 @@ def packed(row: Row) -> bytes:
         | ALIASED * bool(row.aliases)
     )
     sections = (
-        *(row.a, row.aaaa, row.lease_a, row.lease_aaaa),
-        *(row.key, _joined(row.pointers), row.cname, _joined(row.lease or ()), _joined(row.aliases)),
-        _joined_services(row.srv),
+        *(row.key, _joined(row.pointers), row.a, row.aaaa, row.lease_a, row.lease_aaaa),
+        *(row.cname, _joined(row.lease or ()), _joined(row.aliases), _joined_services(row.srv)),
         *[text.encode(errors="replace") for text in (row.unanswered, row.host, row.namespace)],
     )
-    return b"".join((_HEAD.pack(flags, row.ttl_s, *map(len, sections)), *sections, row.told))
+    return b"".join((_HEAD.pack(flags, *map(len, sections), row.ttl_s), *sections, row.told))
 
 
 def unpacked(data: bytes) -> Row:
     """Return the row that was packed."""
-    flags, ttl_s, *lengths = _HEAD.unpack_from(data)
-    cuts = [*accumulate(lengths, initial=_HEAD.size), len(data)]
+    flags, *lengths, ttl_s = _HEAD.unpack_from(data)
+    cuts = [*accumulate(lengths, initial=_HEAD_BYTES), len(data)]
     (
-        *(a, aaaa, lease_a, lease_aaaa, key, pointers, cname, lease, aliases, srv, unanswered, host, namespace),
+        *(key, pointers, a, aaaa, lease_a, lease_aaaa, cname, lease, aliases, srv, unanswered, host, namespace),
         told,
     ) = [data[start:end] for start, end in pairwise(cuts)]
     return Row(
@@ -74,35 +80,35 @@ def unpacked(data: bytes) -> Row:
 
 def heading(data: bytes) -> tuple[int, bytes, bytes]:
     """Return what puts a row in its place: flags, key, and its pointers (`items` takes them apart)."""
-    flags, _, a, aaaa, lease_a, lease_aaaa, key, pointers, *_ = _HEAD.unpack_from(data)
-    at = _HEAD.size + a + aaaa + lease_a + lease_aaaa
-    end = at + key
-    return flags, data[at:end], data[end : end + pointers]
+    flags, key, pointers = _PLACE.unpack_from(data)
+    end = _HEAD_BYTES + key
+    return flags, data[_HEAD_BYTES:end], data[end : end + pointers]
 
 
 def addresses(data: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
     """Return the records of the row: a, aaaa, lease_a, lease_aaaa; None where a CNAME stands instead."""
-    _, _, a, aaaa, lease_a, lease_aaaa, _, _, cname, *_ = _HEAD.unpack_from(data)
+    _, key, pointers, a, aaaa, lease_a, lease_aaaa, cname = _RECORDS.unpack_from(data)
     if cname:
         return None
-    aaaa_at = _HEAD.size + a
+    start = _HEAD_BYTES + key + pointers
+    aaaa_at = start + a
     lease_at = aaaa_at + aaaa
     middle = lease_at + lease_a
-    return data[_HEAD.size : aaaa_at], data[aaaa_at:lease_at], data[lease_at:middle], data[middle : middle + lease_aaaa]
+    return data[start:aaaa_at], data[aaaa_at:lease_at], data[lease_at:middle], data[middle : middle + lease_aaaa]
 
 
 def answered_part(data: bytes) -> memoryview:
     """Return the bytes that change when what the host answers does: all but the account."""
-    return memoryview(data)[: _HEAD.size + sum(_HEAD.unpack_from(data)[2:])]
+    return memoryview(data)[: _HEAD_BYTES + sum(_HEAD.unpack_from(data)[1:-1])]
 
 
 def check(data: bytes) -> None:
     """Raise ValueError for a row that no build makes: answering takes its bytes as they are."""
-    if len(data) < _HEAD.size:
+    if len(data) < _HEAD_BYTES:
         raise ValueError("a row that is none")
-    flags, _, *lengths = _HEAD.unpack_from(data)
-    a, aaaa, lease_a, lease_aaaa, _, _, cname, *_ = lengths
-    if _HEAD.size + sum(lengths) > len(data) or (a | lease_a) % A_BYTES or aaaa % AAAA_BYTES or lease_aaaa % AAAA_BYTES:
+    flags, _, _, a, aaaa, lease_a, lease_aaaa, cname = _RECORDS.unpack_from(data)
+    too_many = (a | aaaa | lease_a | lease_aaaa) > _RECORDS_MOST_BYTES
+    if too_many or (a | lease_a) % A_BYTES or aaaa % AAAA_BYTES or lease_aaaa % AAAA_BYTES:
         raise ValueError("records that are none")
     if cname or flags & (WILDCARD | ALIASED):
         row = unpacked(data)

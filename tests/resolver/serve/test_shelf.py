@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
@@ -51,7 +51,7 @@ class Place:
 
     def load(self, **settings: object) -> tuple[Table, bool]:
         """Load once, as a start does; return the table, and whether it is the one that was kept."""
-        return asyncio.run(self._load(replace(self.settings(), **settings)))  # type: ignore[arg-type]
+        return asyncio.run(self._load(self.settings()._replace(**settings)))  # type: ignore[arg-type]
 
     async def _load(self, settings: TableSettings) -> tuple[Table, bool]:
         tables: list[Table] = []
@@ -185,7 +185,7 @@ def _replace_rows(shelf: Shelf, rows: list[bytes]) -> None:
     _keep_parts(shelf, [*kept.parts[:3], lengths, b"".join(rows)])
 
 
-def _keep_parts(shelf: Shelf, parts: list[bytes]) -> None:
+def _keep_parts(shelf: Shelf, parts: Iterable[bytes | memoryview]) -> None:
     shelf.put(NAME, b"".join(len(part).to_bytes(4, "big") + part for part in parts))
 
 
