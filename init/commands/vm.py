@@ -16,6 +16,7 @@ from meshdns.init import defaults
 from meshdns.init.errors import MissingError
 from meshdns.init.istio_options import FILE
 from meshdns.init.parameters import SECONDS
+from meshdns.init.version import VERSION
 from meshdns.init.vm import layout, walk
 from meshdns.init.vm.manifest import Manifest
 from meshdns.init.vm.step import Standing
@@ -128,10 +129,11 @@ def offboard(*, dry_run: bool) -> None:
     _need_root("offboard")
     with walk.alone():
         manifest = Manifest(layout.ETC)
-        if manifest.is_new:
-            click.echo("nothing to do")
-            return
+        was_new = manifest.is_new
         as_before = walk.offboard(manifest, click.echo)
+    if was_new:
+        click.echo("nothing to do")
+        return
     click.echo("offboarded: the machine is as before" + ("" if as_before else " but for what was kept"))
 
 
@@ -167,7 +169,8 @@ def _document(manifest: Manifest, found: tuple[walk.Stands, ...], *, lookups: bo
 
 def _lines(manifest: Manifest, found: tuple[walk.Stands, ...], *, lookups: bool) -> Iterator[str]:
     state = "onboarded" if manifest.is_complete else "half onboarded: run `meshdns vm onboard` or `meshdns vm offboard`"
-    yield f"{state}, by meshdns {manifest.version}"
+    this = "" if manifest.version == VERSION else f"; this is {VERSION}: run `meshdns vm onboard` to go over to it"
+    yield f"{state}, by meshdns {manifest.version}{this}"
     for one in found:
         detail = f" ({one.look.detail})" if one.look.detail else ""
         yield f"{one.look.standing.value}: {one.entry.kind} {one.entry.at}{detail}"

@@ -19,6 +19,7 @@ from meshdns.init.version import VERSION
 from meshdns.init.vm.step import Note, Step
 
 NAME: Final = "onboarded.json"
+_NEW: Final = f"{NAME}.new"
 FORMAT: Final = 1
 """Of the file. A version of meshdns reads all formats up to its own."""
 
@@ -69,14 +70,20 @@ class Manifest:
             self.write()
 
     def write(self) -> None:
-        """Put the file in place of the old one. With a directory that we make: both at once."""
+        """Put the file in place of the old one. With a directory that we make: both at once. MissingError."""
+        try:
+            self._write()
+        except OSError as error:
+            raise MissingError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _write(self) -> None:
         directory = self.path.parent
         place = _beside(directory) if not directory.exists() else directory
         if place != directory:
             shutil.rmtree(place, ignore_errors=True)  # of a killed run
             place.mkdir(mode=0o755)
             place.chmod(0o755)  # whatever the umask
-        new = place / f"{NAME}.new"
+        new = place / _NEW
         with new.open("w", encoding="utf-8") as file:
             json.dump(self._document(), file, indent=2)
             file.write("\n")
@@ -91,10 +98,15 @@ class Manifest:
         self.is_new = False
 
     def remove(self) -> str:
-        """Remove the file, and its directory where we made it; returns what was kept, empty for nothing."""
+        """Remove the file, and its directory where we made it; returns what was kept, empty for nothing.
+
+        What a run has left that was killed before its first step goes too.
+        """
         directory = self.path.parent
-        self.path.unlink(missing_ok=True)
-        if not self._made_directory:
+        shutil.rmtree(_beside(directory), ignore_errors=True)
+        for path in (self.path, self.path.with_name(_NEW)):
+            path.unlink(missing_ok=True)
+        if not self._made_directory or not directory.exists():
             return ""
         try:
             directory.rmdir()

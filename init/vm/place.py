@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 BEFORE: Final = ".meshdns-before"
 """Ends the name of what was there before."""
+NEW: Final = ".meshdns-new"
+"""Ends the name of what is being written."""
 SAVED: Final = ".meshdns-saved"
 """Ends the name of what was ours and has been edited."""
 
@@ -102,7 +104,7 @@ class _Placed(ABC):
 
     def do(self, note: Note) -> Note:
         """Keep what is there, and put ours in its place at once."""
-        path, new = Path(self.at), Path(f"{self.at}.meshdns-new")
+        path, new = Path(self.at), Path(f"{self.at}{NEW}")
         try:
             edits = _keep(path, note)
             new.unlink(missing_ok=True)
@@ -224,6 +226,7 @@ def _take_back(at: str, note: Note) -> str:
 
 
 def _give_way(path: Path, note: Note) -> str:
+    Path(f"{path}{NEW}").unlink(missing_ok=True)
     kept = Path(note["kept"]) if note["kept"] is not None else None
     if kept and "done" not in note and (not os.path.lexists(kept) or _is_same(path, kept)):
         kept.unlink(missing_ok=True)  # what was there has not been touched

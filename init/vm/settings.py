@@ -31,7 +31,7 @@ from meshdns.resolver.source.manifest import read_settings
 Values = Mapping[str, Any]
 """By option name, what JSON can hold."""
 
-RESOLVED_UPSTREAMS: Final = "/run/systemd/resolve/resolv.conf"
+RESOLVED_UPSTREAMS: Final = Path("/run/systemd/resolve/resolv.conf")
 """Whom systemd-resolved asks (systemd-resolved.service(8)); its stub is what applications ask, and is captured."""
 NO_ID: Final = MAX_ID
 """Stands for the account while it does not exist: nobody has this id."""
@@ -65,12 +65,12 @@ def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
     resolver = {
         "state": str(layout.STATE),
         "proxy-uid": layout.ACCOUNT,
-        **_upstreams(),
+        **upstreams(Path(defaults.RESOLV_CONF), RESOLVED_UPSTREAMS),
         **_known(istio, run),
         **_read(given.resolver_config, run),
         **_from_environment(RESOLVER_SETTINGS, run, environment),
     }
-    manifests = [str(path) for path in given.manifests] or resolver.get("manifests", [str(layout.ENTRIES)])
+    manifests = [str(path.absolute()) for path in given.manifests] or resolver.get("manifests", [str(layout.ENTRIES)])
     capture = {
         "proxy-uid": layout.ACCOUNT,
         "proxy-gid": layout.ACCOUNT,
@@ -99,11 +99,11 @@ def parsed(command: click.Command, file: Path) -> dict[str, Any]:
     return command.make_context(command.name, ["--config", str(file), *account]).params
 
 
-def _upstreams() -> Values:
-    """Where resolv.conf lists systemd-resolved's stub: the file that lists whom the stub asks."""
-    listed = listed_servers(Path(defaults.RESOLV_CONF))
+def upstreams(resolv_conf: Path, behind_the_stub: Path) -> Values:
+    """Return the setting for whom to ask: where a resolv.conf lists systemd-resolved's stub, those behind it."""
+    listed = listed_servers(resolv_conf)
     asks_stub = any(server.network.network_address in RESOLVED for server in listed)
-    return {"resolv-conf": RESOLVED_UPSTREAMS} if asks_stub and Path(RESOLVED_UPSTREAMS).exists() else {}
+    return {"resolv-conf": str(behind_the_stub)} if asks_stub and behind_the_stub.exists() else {}
 
 
 def _read(file: Path | None, command: click.Command) -> Values:

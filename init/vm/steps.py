@@ -29,7 +29,8 @@ def steps(settings: VmSettings, commit_timeout_s: float) -> Iterator[Step]:
     """Yield the steps to a machine with these settings."""
     yield Group(layout.ACCOUNT)
     yield User(layout.ACCOUNT)
-    yield Directory(str(layout.ENTRIES))
+    if str(layout.ENTRIES) in settings.resolver["manifests"]:
+        yield Directory(str(layout.ENTRIES))
     yield Directory(str(layout.STATE), mode=0o750, whole=True)
     yield Directory(str(layout.RUN), whole=True)
     yield File(str(layout.RESOLVER_SETTINGS), as_file(settings.resolver, layout.RESOLVER))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meshdns.init.errors import LeftoverError, MissingError, UndoneError, UnexpectedError
 from meshdns.init.vm import layout
@@ -19,7 +20,8 @@ from meshdns.init.vm.step import Look, Standing, Step, StepError
 from meshdns.init.vm.steps import KINDS
 
 Tell = Callable[[str], None]
-VERIFICATION_FAILED = 126
+VERIFICATION_FAILED: Final = 126
+STAYS: Final = "earlier steps stay, rules on trial give way to those before: run `meshdns vm onboard` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Stands:
     look: Look
 
 
-def onboard(steps: Iterable[Step], manifest: Manifest, tell: Tell) -> bool:
+def onboard(steps: Sequence[Step], manifest: Manifest, tell: Tell) -> bool:
     """Do what is not done; returns whether there was anything. UndoneError, LeftoverError or UnexpectedError."""
     is_first = manifest.is_new
     changed = not manifest.is_complete
@@ -40,16 +42,17 @@ def onboard(steps: Iterable[Step], manifest: Manifest, tell: Tell) -> bool:
             changed |= _do(step, manifest, tell)
     except BaseException as error:
         # Whatever it is, an interruption too: a machine that was not onboarded is not left half onboarded.
-        cause = f"cannot {step.verbs[0]} {_name(step.kind, step.at)}: {error}" if step else str(error)
-        if not is_first:
-            if isinstance(error, StepError):
-                raise _failed(error, f"{cause}: earlier steps stay: run `meshdns vm onboard` again") from error
-            raise
-        tell("taking everything back")
-        offboard(manifest, tell)
+        cause = f"cannot {step.verbs[0]} {step.kind} {step.at}: {error}" if step else str(error)
+        if is_first:
+            tell("taking everything back")
+            offboard(manifest, tell)
         if isinstance(error, StepError):
-            raise _failed(error, f"{cause}; everything is as before") from error
+            left = "everything is as before" if is_first else STAYS
+            failure = UnexpectedError if error.code == VERIFICATION_FAILED else UndoneError
+            raise failure(f"{cause}; {left}") from error
         raise
+    wanted = {(step.kind, step.at) for step in steps}
+    changed |= bool(_take_back([entry for entry in manifest if (entry.kind, entry.at) not in wanted], manifest, tell))
     manifest.complete()
     return changed
 
@@ -58,7 +61,7 @@ def plan(steps: Iterable[Step], manifest: Manifest) -> Iterator[str]:
     """Yield what `onboard` would do."""
     for step in steps:
         if not step.stands(manifest.note(step) or step.prepare(None)):
-            yield f"would {step.verbs[0]} {_name(step.kind, step.at)}"
+            yield f"would {step.verbs[0]} {step.kind} {step.at}"
 
 
 def offboard(manifest: Manifest, tell: Tell) -> bool:
@@ -66,38 +69,18 @@ def offboard(manifest: Manifest, tell: Tell) -> bool:
 
     LeftoverError: a step could not be taken back; the others were.
     """
-    failures = []
-    as_before = True
-    for entry in reversed(list(manifest)):
-        kind = KINDS[entry.kind]
-        name = _name(entry.kind, entry.at)
-        try:
-            was = kind.look(entry.at, entry.note).standing
-            kept = kind.undo(entry.at, entry.note)
-        except StepError as error:
-            failures.append(f"cannot {kind.verbs[2]} {name}: {error}")
-            tell(failures[-1])
-            continue
-        manifest.strike(entry)
-        if kept:
-            as_before = False
-            tell(f"kept {kept}")
-        elif was is not kind.look(entry.at, entry.note).standing:
-            tell(f"{kind.verbs[3]} {name}")
-    if failures:
-        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise LeftoverError(f"{failures[0]}{more}: the rest is taken back; run `meshdns vm offboard` again")
-    if kept := manifest.remove():
-        as_before = False
-        tell(f"kept {kept}")
-    return as_before
+    kept = _take_back(manifest, manifest, tell)
+    directory = manifest.remove()
+    if directory:
+        tell(f"kept {directory}")
+    return not any((*kept, directory))
 
 
 def plan_back(manifest: Manifest) -> Iterator[str]:
     """Yield what `offboard` would do."""
     for entry in reversed(list(manifest)):
         if entry.note.get("made", True):
-            yield f"would {KINDS[entry.kind].verbs[2]} {_name(entry.kind, entry.at)}"
+            yield f"would {KINDS[entry.kind].verbs[2]} {entry.kind} {entry.at}"
 
 
 def status(manifest: Manifest) -> tuple[Stands, ...]:
@@ -125,16 +108,30 @@ def _do(step: Step, manifest: Manifest, tell: Tell) -> bool:
     note = step.prepare(note)
     manifest.record(step, note)
     was_there = step.look(step.at, note).standing is Standing.DONE and step.stands(note)
-    manifest.record(step, step.do(note))
+    note = step.do(note)
+    manifest.record(step, note)
     if not was_there:
         detail = step.look(step.at, note).detail
-        tell(f"{step.verbs[1]} {_name(step.kind, step.at)}{f' ({detail})' if detail else ''}")
+        tell(f"{step.verbs[1]} {step.kind} {step.at}{f' ({detail})' if detail else ''}")
     return not was_there
 
 
-def _name(kind: str, at: str) -> str:
-    return f"{kind} {at}"
-
-
-def _failed(error: StepError, text: str) -> Exception:
-    return UnexpectedError(text) if error.code == VERIFICATION_FAILED else UndoneError(text)
+def _take_back(entries: Iterable[Entry], manifest: Manifest, tell: Tell) -> list[str]:
+    """Take steps back, the last one first; returns for each what was kept of it, empty for nothing."""
+    failures, kept = [], []
+    for entry in reversed(list(entries)):
+        kind = KINDS[entry.kind]
+        try:
+            was = kind.look(entry.at, entry.note).standing
+            kept.append(kind.undo(entry.at, entry.note))
+        except StepError as error:
+            failures.append(f"cannot {kind.verbs[2]} {entry.kind} {entry.at}: {error}")
+            continue
+        manifest.strike(entry)
+        if kept[-1]:
+            tell(f"kept {kept[-1]}")
+        elif was is not kind.look(entry.at, entry.note).standing:
+            tell(f"{kind.verbs[3]} {entry.kind} {entry.at}")
+    if failures:
+        raise LeftoverError(f"{'; '.join(failures)}: all else is taken back: run `meshdns vm offboard` again")
+    return kept
