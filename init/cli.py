@@ -28,10 +28,7 @@ COMMANDS: Final = {
     "capture": _Entry(
         "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.", ("capture",)
     ),
-    "resolver": _Entry(
-        "Answer the names of mounted ServiceEntries; forward every other name.",
-        ("resolver", "resolver_ask", "resolver_check"),
-    ),
+    "resolver": _Entry("Answer the names of mounted ServiceEntries; forward every other name.", ("resolver",)),
     "inject": _Entry("Print Kubernetes manifests with capture and the resolver in their pods.", ("inject",)),
     "vm": _Entry("Set this machine up for meshdns, look at it, take everything back.", ("vm",)),
     "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
