@@ -11,7 +11,7 @@ from typing import Final
 
 from meshdns.resolver.query import wire
 from meshdns.resolver.query.decision import Drop, Forward, Tally, read_tally, tally_key
-from meshdns.resolver.query.own import CNAME, Asked, own, probe
+from meshdns.resolver.query.own import CNAME, Asked, may_be_ours, own, probe
 from meshdns.resolver.query.wire import COMMON_HEADERS, COMMON_OPTS, UDP_PLAIN_BYTES, Query, read_opt
 from meshdns.resolver.table.live import Name, Table
 from meshdns.resolver.table.names import NAME_BYTES
@@ -127,12 +127,12 @@ def by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool = False)
         limit = wire.udp_limit(query.edns)
     if query.qclass != wire.IN:
         return Forward(packet, query, limit, whole=True)
-    asked = Asked(packet, query, limit, table, tally)
-    return (
-        probe(asked)
-        or (asked.refuse(wire.SERVFAIL) if table.servfail else own(asked))
-        or Forward(packet, query, limit, whole=False, not_ours_in=table.common.generation)
-    )
+    if may_be_ours(query, table):
+        asked = Asked(packet, query, limit, table, tally)
+        decision = probe(asked) or (asked.refuse(wire.SERVFAIL) if table.servfail else own(asked))
+        if decision is not None:
+            return decision
+    return Forward(packet, query, limit, False, None, table.common.generation)
 
 
 def _header_only(packet: bytes) -> Query:

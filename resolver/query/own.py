@@ -24,6 +24,7 @@ CHAIN_MOST: Final = 8
 
 _ALWAYS_OURS: Final = frozenset((A, AAAA, CNAME, SRV, SVCB, HTTPS, ANY))
 _LOOPBACK: Final = b"\x7f\0\0\1"
+_ARPA: Final = b"\x04arpa\0"
 _HEX: Final = frozenset(b"0123456789abcdef")
 
 
@@ -50,6 +51,13 @@ class Asked(NamedTuple):
         """Say nothing, with the SOA that tells for how long; `zone`: where its owner begins in the name asked."""
         owner = pointer(wire.HEADER_BYTES + zone)
         return self.reply(Sections(0, 1, 0, owner + self.table.common.soa), rcode)
+
+
+def may_be_ours(query: Query, table: Table) -> bool:
+    """Tell quickly of most names that they are not: neither in the table, nor a probe's, nor an address's."""
+    key = query.key
+    special = key.endswith(_ARPA) or key.endswith(table.common.probe_suffix)  # noqa: PIE810 - a tuple would be made
+    return special or table.servfail or table.find(key, query.labels) is not None
 
 
 def probe(asked: Asked) -> bytes | None:
@@ -100,7 +108,7 @@ def own(asked: Asked) -> bytes | Forward | None:
 def _reverse(asked: Asked) -> bytes | None:
     """PTR names: of addresses of ours the host, of the rest of the pools nothing, and never upstream."""
     query, table = asked.query, asked.table
-    if not query.key.endswith(b"\x04arpa\x00") or query.key in table.names:
+    if not query.key.endswith(_ARPA) or query.key in table.names:
         return None
     digits = reversed_digits(query.key, query.labels)
     name = table.addresses.get(bytes.fromhex(digits)) if digits is not None and not len(digits) % 2 else None

@@ -115,6 +115,11 @@ class Servers:
 
     default: tuple[Server, ...] = ()
     zones: Mapping[bytes, tuple[Server, ...]] = field(default_factory=dict)
+    _as_configured: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the order that nearly every question has."""
+        self._as_configured = Order(self.default)
 
     def __iter__(self) -> Iterator[Server]:
         yield from self.default
@@ -127,7 +132,7 @@ class Servers:
         for server in servers:
             if server.failures_in_a_row >= FAILURES_UNTIL_SICK or server.loops_until_s > now:
                 return self._sorted(servers, now)
-        return Order(servers)
+        return self._as_configured if servers is self.default else Order(servers)
 
     def _sorted(self, servers: tuple[Server, ...], now: float) -> Order:
         usable = [server for server in servers if server.loops_until_s <= now]

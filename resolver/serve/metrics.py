@@ -78,9 +78,11 @@ class Durations:
 
     def observe(self, outcome: Outcome) -> None:
         """Count one answer."""
-        counts = self._counts.setdefault(outcome.source, [0] * (len(DURATION_BOUNDS_S) + 1))
-        counts[bisect_left(DURATION_BOUNDS_S, outcome.took_s)] += 1
-        self._sums_s[outcome.source] = self._sums_s.get(outcome.source, 0.0) + outcome.took_s
+        source, took_s = outcome.source, outcome.took_s
+        if source not in self._counts:
+            self._counts[source], self._sums_s[source] = [0] * (len(DURATION_BOUNDS_S) + 1), 0.0
+        self._counts[source][bisect_left(DURATION_BOUNDS_S, took_s)] += 1
+        self._sums_s[source] += took_s
 
     def histogram(self, at_once: int = 0) -> Histogram:
         """Return them all, and so many more answers from the cache as it gave at once, in no time worth a clock."""
