@@ -1,6 +1,6 @@
 # Every target does its own set-up: a virtual environment under .venv, Debian packages that are missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-libiptc check bench dev golden clean
+.PHONY: help demo test coverage fuzz test-libiptc test-deploy check bench dev golden clean
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.peers/bin:$(PATH):/usr/sbin:/sbin
 DEMO_PROGRAMS := nft:nftables ip:iproute2 dig:dnsutils curl:curl
@@ -9,6 +9,8 @@ TEST_PEERS := unbound:unbound nsd:nsd promtool:prometheus
 BENCH_PEERS := unbound:unbound nsd:nsd haproxy:haproxy socat:socat
 FUZZ_SECONDS := 20
 COREDNS_VERSION := v1.14.7
+HELM_VERSION := v4.3.1
+KUBECONFORM_VERSION := v0.8.0
 
 help:    ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -37,11 +39,16 @@ test-libiptc: ## the backend through python-iptables, which this builds from sou
 	@[ -d .libiptc/iptc ] || pip install -q --no-deps --no-build-isolation --require-hashes --target .libiptc -r requirements-libiptc.lock
 	@PYTHONPATH=$(CURDIR)/.libiptc scripts/in-namespace python -m pytest -n auto --timeout 120 -k libiptc $(PYTEST_ARGS)
 
+test-deploy: ## the Helm chart, rendered and validated; builds helm and kubeconform with Go, once
+	@scripts/venv requirements-dev.lock
+	@scripts/go-install helm=helm.sh/helm/v4/cmd/helm@$(HELM_VERSION) kubeconform=github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+	@python -m pytest tests/deploy $(PYTEST_ARGS)
+
 bench:   ## speed and size as ratios to real peers, in a quarter of an hour; BENCH_ARGS="--rows local relay"
 	@scripts/need $(TEST_PROGRAMS)
 	@scripts/venv requirements-dev.lock
 	@scripts/peers $(BENCH_PEERS)
-	@scripts/coredns $(COREDNS_VERSION)
+	@scripts/go-install coredns=github.com/coredns/coredns@$(COREDNS_VERSION) || echo 'rows that print CoreDNS do without it'
 	@PYTHONPATH=tests scripts/in-namespace python -m bench.run $(BENCH_ARGS)
 
 check:   ## lint, types, import contracts
