@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ LATE = {
 }
 SETTINGS = Settings("resolver")
 FILE = click.Path(readable=False, path_type=Path)  # whether it can be read is found out when it is, with exit code 3
+HELD_AT_START = frozenset({signal.SIGHUP, signal.SIGUSR1})
+"""Signals that would end a process which cannot act on them yet."""
 MAX_TTL_S = 7 * 24 * 3600
 DAY_S = 24 * 3600
 
@@ -218,13 +221,14 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)
     with _without_tls():  # the commands that ask do without all of it, 80 ms
         from meshdns.init.serving import companions, serve_settings  # noqa: PLC0415
         from meshdns.resolver.serve.run import serve  # noqa: PLC0415
 
     logs.set_up(options["log_level"], options["log_format"])
     settings = serve_settings(options)
-    serve(settings, companions(settings, options))
+    serve(settings, companions(settings, options), HELD_AT_START)
 
 
 @contextlib.contextmanager

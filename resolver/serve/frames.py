@@ -17,6 +17,9 @@ from meshdns.resolver.table.row import Common
 ROWS_PER_FRAME: Final = 500
 """One frame is taken over in one turn of the serving loop."""
 
+END: Final = b""
+"""What stands after the last batch of rows: the table is complete, and nobody need wait for the memo."""
+
 LENGTH: Final = struct.Struct("!I")
 
 

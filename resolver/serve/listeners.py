@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from meshdns.resolver.errors import PreflightError
@@ -46,8 +46,10 @@ def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int
     """Open every address, taking `passed` descriptors (see `passed_descriptors`) where they fit.
 
     A missing ::1, on a machine without IPv6, is a warning as long as another address can be had. Raises PreflightError
-    for an address that does not exist, a port in use, or one that needs a privilege.
+    for an address that does not exist, a port in use, or one that needs a privilege; and for a descriptor that fits no
+    address, for lookups that arrive there would wait for ever.
     """
+    _refuse_unknown(addresses, passed)
     listeners: list[Listener] = []
     warnings: list[str] = []
     for at in addresses:
@@ -82,6 +84,17 @@ def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, i
             passed[found.type, host, port] = descriptor
         found.detach()  # it stays open for `open_listeners`
     return passed
+
+
+def _refuse_unknown(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int, str, int], int]) -> None:
+    known = {(str(at.address), at.port) for at in addresses}
+    for (_, host, port), descriptor in passed.items():
+        if (host, port) not in known:
+            at = SocketAddress(ip_address(host.partition("%")[0]), port)
+            raise PreflightError(
+                f"cannot use descriptor {descriptor} of LISTEN_FDS: it is bound to {at}, which no --listen names: "
+                f"give --listen {at}, or take it out of the socket unit"
+            )
 
 
 def _open(at: SocketAddress, passed: Mapping[tuple[int, str, int], int]) -> Listener:

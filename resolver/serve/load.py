@@ -1,7 +1,7 @@
 """The loading child: reads, checks, leases, builds, and sends what it made to the serving process; door: processes.
 
 Run as `python -m meshdns.resolver.serve.load` with a `Request` on standard input. Frames go to standard output: a
-`Summary`, then batches of rows, then a memo that the next child is given (see `frames`).
+`Summary`, then batches of packed rows and an END, then a memo that the next child is given (see `frames`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     request: Request = frames.read(sys.stdin.buffer)
     for frame in _answer(request):
         frames.write(sys.stdout.buffer, frame)
-    sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def _answer(request: Request) -> Iterator[Any]:
     made = _make(request, memo, files)
     yield made.summary
     yield from _batches(made.rows)
+    yield frames.END
     yield zlib.compress(pickle.dumps(_Memo(made.loaded, made.allocation.tenures, made.answers)), 1)
     if settings.state is not None:
         files.write()

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from meshdns.resolver.serve import frames
 from meshdns.resolver.serve.frames import Request, Summary
-from meshdns.resolver.serve.kept_table import kept_table, made_from, places_now
+from meshdns.resolver.serve.kept_table import KeptTable, kept_table, made_from, places_now
 from meshdns.resolver.serve.settings import TableSettings
 from meshdns.resolver.serve.shelf import Shelf
 from meshdns.resolver.table.live import Assembler, Table
@@ -115,9 +115,11 @@ class Reloader:
         )
         try:
             with _no_collection():
-                summary, table, self._memo = await self._converse(child, request)
+                summary, table = await self._converse(child, request)
                 self._take_over(summary, table, began)
                 await _prepare(table)
+            assert child.stdout is not None  # noqa: S101 - a pipe
+            self._memo = await _frame(child.stdout)
             if await child.wait() != 0:
                 logger.warning("cannot keep what was loaded for the next start: exit code %d", child.returncode)
         finally:
@@ -129,9 +131,8 @@ class Reloader:
         """Begin with the table on the shelf if nothing has changed since it was made; return whether that is so."""
         began = time.monotonic()
         settings = self._settings
-        kept = kept_table(Shelf(settings.state)) if settings.state else None
-        places = places_now(settings) if kept else None
-        if kept is None or places is None or kept.made_from != made_from(settings, self._search, places):
+        kept = await asyncio.to_thread(_still_good, settings, self._search)  # files may be many, and large
+        if kept is None:
             return False
         with _no_collection():
             try:
@@ -154,18 +155,16 @@ class Reloader:
         self.counters.last_s = time.monotonic() - began
         self.counters.loaded_at = time.time()
         self._table = table
-        self._accept(table)
         self._tell(summary, len(table.rows))
+        self._accept(table)
 
-    async def _converse(self, child: asyncio.subprocess.Process, request: Request) -> tuple[Summary, Table, bytes]:
+    async def _converse(self, child: asyncio.subprocess.Process, request: Request) -> tuple[Summary, Table]:
         assert child.stdin is not None  # noqa: S101 - both are pipes
         assert child.stdout is not None  # noqa: S101
         frames.write(child.stdin, request)
         child.stdin.close()
         summary = await _frame(child.stdout)
-        last: list[bytes] = []
-        table = await self._assemble(summary, _batches_and_memo(child.stdout, last))
-        return summary, table, last[0]
+        return summary, await self._assemble(summary, _batches(child.stdout))
 
     async def _assemble(self, summary: Summary, batches: AsyncIterator[Sequence[bytes]]) -> Table:
         """Build a table in as many turns of the loop as there are batches."""
@@ -183,6 +182,15 @@ class Reloader:
                 logger.warning("%s", text)
         self._told = frozenset(problems)
         _tell_changes(summary, hosts)
+
+
+def _still_good(settings: TableSettings, search: tuple[str, ...]) -> KeptTable | None:
+    """Return the table on the shelf if nothing has changed since it was made."""
+    kept = kept_table(Shelf(settings.state))
+    places = places_now(settings) if kept else None
+    if kept is None or places is None or kept.made_from != made_from(settings, search, places):
+        return None
+    return kept
 
 
 @contextlib.contextmanager
@@ -207,11 +215,9 @@ async def _in_turns(batches: Iterable[Sequence[bytes]]) -> AsyncIterator[Sequenc
         yield batch
 
 
-async def _batches_and_memo(stream: asyncio.StreamReader, memo: list[bytes]) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the batches of rows; the memo, which ends them, is put into `memo`."""
-    while not isinstance(frame := await _frame(stream), bytes):
+async def _batches(stream: asyncio.StreamReader) -> AsyncIterator[Sequence[bytes]]:
+    while (frame := await _frame(stream)) != frames.END:
         yield frame
-    memo.append(frame)
 
 
 async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summary, rows, or the memo

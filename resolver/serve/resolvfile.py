@@ -12,6 +12,9 @@ from meshdns.resolver.query.resolvconf import ResolvConf, parse
 
 MAX_BYTES: Final = 1 << 20
 
+TOLD_AT_FAILURE: Final = 3
+"""Looks in a row, a second apart, that find no file."""
+
 logger = logging.getLogger("meshdns.resolver")
 
 
@@ -22,6 +25,7 @@ class ResolvConfFile:
         """Read the file; PreflightError when it is `needed` and cannot be, else a warning and no content."""
         self._path = path
         self._mark: tuple[int, ...] | None = None
+        self._failures = 0
         try:
             self._mark = self._look()
             self.content = self._read()
@@ -36,16 +40,21 @@ class ResolvConfFile:
     def has_changed(self) -> bool:
         """Read the file again if it is another one or was written; tell whether it says something else now.
 
-        A file that is gone or cannot be read, as for a moment while it is replaced, leaves things as they are.
+        A file that is gone or cannot be read leaves things as they are. That is told once, and not where it is so for a
+        moment only, while the file is replaced.
         """
         try:
             mark = self._look()
             if mark == self._mark:
+                self._failures = 0
                 return False
             before, self.content = self.content, self._read()
-        except OSError:
+        except OSError as error:
+            self._failures += 1
+            if self._failures == TOLD_AT_FAILURE and self._mark is not None:
+                logger.warning("cannot read %s: %s: what it said last stays in force", self._path, error.strerror)
             return False
-        self._mark = mark
+        self._mark, self._failures = mark, 0
         return self.content != before
 
     def _look(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -67,13 +68,16 @@ class Companion(Protocol):
         """Take nothing new, let what is under way finish, and end after `timeout_s` at the latest."""
 
 
-def serve(settings: ServeSettings, companions: Sequence[Companion] = ()) -> None:
-    """Serve until SIGTERM. Raises PreflightError before anything was answered, SettingsError for contradictions."""
+def serve(settings: ServeSettings, companions: Sequence[Companion] = (), held: Iterable[signal.Signals] = ()) -> None:
+    """Serve until SIGTERM; signals that the caller has `held` back come through as soon as they can be acted on.
+
+    Raises PreflightError before anything was answered, SettingsError for contradictions.
+    """
     _check_uid(settings)
     _check_manifests(settings.table.manifests)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=AnsweringLoop) as runner:
-        runner.run(Resolver(settings, companions).run())
+        runner.run(Resolver(settings, companions).run(held))
 
 
 class Resolver:
@@ -97,13 +101,14 @@ class Resolver:
         self.durations = Durations()
         self._ipv6 = has_global_ipv6()
         self._ending = asyncio.Event()
+        self._hurrying = asyncio.Event()
         self._interrupted = False
         self._notifier = Notifier()
         self._told_ready = False
         self._told_unrelayed = False
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then leave in good order."""
+    async def run(self, held: Iterable[signal.Signals] = ()) -> None:
+        """Serve until SIGTERM or SIGINT, then leave in good order; a second one ends that at once."""
         loop = asyncio.get_running_loop()
         self._open(loop)
         admin = AdminServer(self._pages)
@@ -120,7 +125,9 @@ class Resolver:
             (signal.SIGUSR1, self._flush),
         ):
             loop.add_signal_handler(name, act)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
         follower = loop.create_task(self._follow_machine())
+        follower.add_done_callback(_tell_end)
         self._begin_to_beat()  # last: one beat of a process that then cannot start sends lookups here for seconds
         logger.info("answering on %s", ", ".join(str(listener.at) for listener in self.listeners))
         self._tell_ready()
@@ -291,15 +298,26 @@ class Resolver:
         logger.info("the cache is empty")
 
     def _end(self) -> None:
+        if self._ending.is_set():
+            self._hurrying.set()
         self._ending.set()
 
     def _interrupt(self) -> None:
         self._interrupted = True
+        self._hurrying.set()
         self._ending.set()
 
     async def _leave(self) -> None:
+        """Let everything finish, unless somebody does not want to wait for it."""
+        steps = [asyncio.ensure_future(step) for step in (self._drain(), self._hurrying.wait())]
+        await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+        for step in steps:
+            step.cancel()
+        await asyncio.gather(*steps, return_exceptions=True)
+
+    async def _drain(self) -> None:
         """Stop beating, answer until nothing is redirected here any more, let connections finish."""
-        if self._interrupted:
+        if self._hurrying.is_set():
             return
         logger.info("ending: connections have up to %.0f s to finish", DRAIN_S)
         answer_s = 0.0
@@ -318,6 +336,12 @@ class Resolver:
             listener.close()
 
 
+def _tell_end(follower: asyncio.Task[None]) -> None:
+    """Say so where resolv.conf and addresses are not followed any more; nobody waits for that task."""
+    if not follower.cancelled() and (error := follower.exception()) is not None:
+        logger.error("cannot follow the machine's settings any more: restart to do so", exc_info=error)
+
+
 def _check_uid(settings: ServeSettings) -> None:
     if settings.heartbeat_interval_s is not None and os.getuid() != settings.proxy_uid:
         raise PreflightError(
@@ -326,7 +350,7 @@ def _check_uid(settings: ServeSettings) -> None:
         )
 
 
-def _check_manifests(paths: Iterable[Path]) -> None:
+def _check_manifests(paths: Sequence[Path]) -> None:
     for path in paths:
         try:
             if path.is_dir():
@@ -335,6 +359,8 @@ def _check_manifests(paths: Iterable[Path]) -> None:
                 path.open("rb").close()
         except OSError as error:
             raise PreflightError(f"cannot read the manifests at {path}: {error.strerror}") from error
+    if paths and not os.access(sys.executable, os.X_OK):
+        raise PreflightError(f"cannot load manifests: {sys.executable or 'Python'} cannot be executed")
 
 
 def _raise_descriptor_limit() -> None:

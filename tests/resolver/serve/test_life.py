@@ -1,0 +1,102 @@
+"""A resolver's beginning and end, and what it says when the machine around it is not what it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ports import free_port
+from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
+
+from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.serve.listeners import open_listeners
+
+WITHIN_S = 20.0
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + WITHIN_S
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> Path:
+    directory = tmp_path / "entries"
+    directory.mkdir()
+    (directory / "a.yaml").write_text(ADDRESS_AND_AUTO)
+    return directory
+
+
+def blocked(pid: int) -> int:
+    """Return the signals that a process holds back, as bits (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("SigBlk:")).split()[1], 16)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_during_the_start_is_acted_on_later(number: signal.Signals, entries: Path, tmp_path: Path) -> None:
+    """What would end a process without a handler is held back until there is one, and then comes through."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.99\n")
+    command = [
+        *(*MESHDNS, "resolver", "run", "--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}"),
+        *("--no-relay", "--no-heartbeat", "--resolv-conf", str(tmp_path / "resolv.conf")),
+        *("--manifests", str(entries)),
+    ]
+    log = tmp_path / "log"
+    with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
+        try:
+            wait_until(lambda: bool(blocked(process.pid) & 1 << number - 1))
+            process.send_signal(number)
+            told = "generation 1" if number is signal.SIGHUP else "the cache is empty"
+            wait_until(lambda: told in log.read_text())
+            wait_until(lambda: "INFO meshdns.resolver: ready" in log.read_text())
+            assert not blocked(process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_the_end(second: signal.Signals, code: int, entries: Path, tmp_path: Path) -> None:
+    """SIGTERM answers on for a minute here, until nothing is redirected any more; who does not wait says so again."""
+    beating = ("--heartbeat", "--proxy-uid", str(os.getuid()), "--heartbeat-timeout", "60")
+    with running(entries, tmp_path / "home", *beating) as one:
+        one.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "ending: connections have up to" in one.log.read_text())
+        assert one.addresses("auto.internal") == ["240.240.0.1"]
+        one.process.send_signal(second)
+        assert one.process.wait(WITHIN_S) == code
+
+
+def removed(one: Running, home: Path) -> int:
+    return one.log.read_text().count(f"cannot read {home}/resolv.conf: No such file or directory: what it said last")
+
+
+def test_a_resolv_conf_that_is_gone_is_told_once(entries: Path, tmp_path: Path) -> None:
+    """Its nameservers stay in force; when it comes back and goes again, that is told again."""
+    home = tmp_path / "home"
+    with running(entries, home) as one:
+        (home / "resolv.conf").unlink()
+        wait_until(lambda: removed(one, home) == 1)
+        assert '"127.0.0.99:53"' in one.get("/metrics")[1]
+        (home / "resolv.conf").write_text("nameserver 127.0.0.98\n")
+        wait_until(lambda: '"127.0.0.98:53"' in one.get("/metrics")[1])
+        (home / "resolv.conf").unlink()
+        wait_until(lambda: removed(one, home) == 2)
+
+
+def test_a_passed_socket_that_nobody_listens_for_is_named() -> None:
+    """A descriptor of another address than those of --listen is refused with its address, before anything is opened."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        port = udp.getsockname()[1]
+        passed = {(socket.SOCK_DGRAM, "127.0.0.1", port): udp.fileno()}
+        with pytest.raises(PreflightError, match=rf"bound to 127\.0\.0\.1:{port}, which no --listen names"):
+            open_listeners([], passed)
