@@ -12,8 +12,8 @@ from typing import Final
 from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.cache import CHECKING_DISABLED, DNSSEC_OK, Key, cache_key
 from meshdns.resolver.query.exchange import Question
-from meshdns.resolver.query.reply import AD, HEADER_BYTES, OPCODE, passed_on
-from meshdns.resolver.query.wire import OUR_EDNS_BYTES, QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, opt_record
+from meshdns.resolver.query.reply import AD, OPCODE, passed_on
+from meshdns.resolver.query.wire import HEADER_BYTES, OUR_EDNS_BYTES, QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, opt_record
 
 RD: Final = 0x0100
 CD: Final = 0x0010

@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 from meshdns.resolver.query.wire import (
     HEADER_BYTES,
+    POINTER,
     QUESTION_TAIL_BYTES,
+    RECORD,
     SERVFAIL,
     Query,
     error,
@@ -21,8 +23,6 @@ from meshdns.resolver.query.wire import (
 from meshdns.resolver.table.names import LABEL_BYTES, NAME_BYTES
 
 _HEADER: Final = struct.Struct("!HHHHHH")
-_RECORD: Final = struct.Struct("!HHIH")
-_POINTER: Final = 0xC0
 _FARTHEST: Final = 0x3FFF
 
 _NAMES_IN_DATA: Final = {2: (0, 1), 5: (0, 1), 6: (0, 2), 12: (0, 1), 15: (2, 1), 18: (2, 1), 33: (6, 1)}
@@ -61,10 +61,10 @@ def _moved(reply: bytes, start: int, records: int, name_at: int, shift: int) -> 
     at = start
     for _ in range(records):
         at = _move_name(message, at, start, name_at, shift)
-        if at < 0 or at + _RECORD.size > len(message):
+        if at < 0 or at + RECORD.size > len(message):
             return None
-        rtype, _, _, length = _RECORD.unpack_from(message, at)
-        at += _RECORD.size
+        rtype, _, _, length = RECORD.unpack_from(message, at)
+        at += RECORD.size
         end = at + length
         if end > len(message):
             return None
@@ -83,12 +83,12 @@ def _move_name(message: bytearray, at: int, start: int, name_at: int, shift: int
     most = min(len(message) - 1, at + NAME_BYTES)
     while at < most:
         length = message[at]
-        if length >= _POINTER:
+        if length >= POINTER:
             offset = (length & 0x3F) << 8 | message[at + 1]
             offset += name_at - HEADER_BYTES if offset < start else shift
             if offset > _FARTHEST:
                 return -1
-            message[at : at + 2] = (_POINTER << 8 | offset).to_bytes(2, "big")
+            message[at : at + 2] = (POINTER << 8 | offset).to_bytes(2, "big")
             return at + 2
         if length > LABEL_BYTES:
             return -1

@@ -11,8 +11,8 @@ from struct import Struct
 from typing import Final
 
 from meshdns.resolver.query.answer import decide
-from meshdns.resolver.query.reply import CNAME, HEADER_BYTES, NOERROR, POINTER, SOA, Alias, Reply, read
-from meshdns.resolver.query.wire import skip_name
+from meshdns.resolver.query.reply import CNAME, SOA, Alias, Reply, read
+from meshdns.resolver.query.wire import HEADER_BYTES, NOERROR, POINTER, RECORD, skip_name
 from meshdns.resolver.table.live import Table
 
 Find = Callable[[bytes, bytes], bytes | None]
@@ -25,7 +25,6 @@ _QUERY_HEADER: Final = b"\0\0\1\0\0\1\0\0\0\0\0\0"
 """Id 0, RD, one question."""
 
 _OWNER: Final = Struct("!H")
-_RECORD: Final = Struct("!HHIH")
 
 
 def finder(table: Callable[[], Table]) -> Find:
@@ -57,8 +56,8 @@ def _joined(chain: tuple[Alias, ...], answer: Reply, start: int, age_s: int) -> 
     for alias in chain:
         head = _OWNER.pack(POINTER << 8 | owner)
         ttl_s = max(alias.ttl_s - age_s, 0)
-        owner = start + len(records) + len(head) + _RECORD.size
-        records += head + _RECORD.pack(CNAME, 1, ttl_s, len(alias.target)) + alias.target
+        owner = start + len(records) + len(head) + RECORD.size
+        records += head + RECORD.pack(CNAME, 1, ttl_s, len(alias.target)) + alias.target
     own = _moved(answer, owner)
     if own is None or owner > 0x3FFF:  # noqa: PLR2004 - as far as a compression pointer reaches, RFC 1035
         return None
@@ -85,8 +84,8 @@ def _moved(answer: Reply, owner: int) -> bytes | None:
                 return None
             _OWNER.pack_into(moved, at, POINTER << 8 | owner)
         past = skip_name(body, at)
-        rtype, _, _, length = _RECORD.unpack_from(body, past)
+        rtype, _, _, length = RECORD.unpack_from(body, past)
         if rtype not in _SELF_CONTAINED:
             return None
-        at = past + _RECORD.size + length
+        at = past + RECORD.size + length
     return bytes(moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -45,6 +46,9 @@ class Forward(NamedTuple):
             return reply
         return self.chase.complete(packet, reply, self.query, self.limit)
 
+
+Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
+"""Takes a packet to be forwarded, what describes it, who asks, the reply's bound in bytes, and what takes the reply."""
 
 Tally = dict[bytes, int]
 """Finished replies, counted: a `defaultdict(int)` that its owner reads with `read_tally`."""

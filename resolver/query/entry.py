@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 
 from meshdns.resolver.query.decision import NO_GENERATION, tally_key
 from meshdns.resolver.query.finish import QR_AND_RA, RD_AND_CD, Reason, aged, finish, option, with_ttl
-from meshdns.resolver.query.reply import AD, NXDOMAIN, Reply
+from meshdns.resolver.query.reply import AD, Reply
 from meshdns.resolver.query.wire import (
     COMMON_HEADERS,
     HEADER_BYTES,
+    NXDOMAIN,
     QUESTION_TAIL_BYTES,
     UDP_PLAIN_BYTES,
     Query,

@@ -14,8 +14,9 @@ from enum import Enum
 from math import inf
 from typing import Final, NamedTuple
 
-from meshdns.resolver.query.reply import FORMERR, HEADER_BYTES, NOERROR, NOTIMP, REFUSED, SERVFAIL, Reply, read
+from meshdns.resolver.query.reply import Reply, read
 from meshdns.resolver.query.servers import Server
+from meshdns.resolver.query.wire import FORMERR, HEADER_BYTES, NOERROR, NOTIMP, REFUSED, SERVFAIL
 
 DEADLINE_S: Final = 4.0
 """Below the 5 s after which every stub resolver gives up (resolv.conf(5), `timeout`)."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from meshdns.resolver.query.reply import AD, HEADER_BYTES, NXDOMAIN, SERVFAIL, TC, Reply
-from meshdns.resolver.query.wire import Query, opt_record
+from meshdns.resolver.query.reply import AD, TC, Reply
+from meshdns.resolver.query.wire import HEADER_BYTES, NXDOMAIN, SERVFAIL, Query, opt_record
 
 RD_AND_CD: Final = 0x0110
 QR_AND_RA: Final = 0x8080

@@ -11,9 +11,15 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - the library's name says nothing here
 from typing import Final, NamedTuple
 
-from meshdns.resolver.query.wire import skip_name
-
-HEADER_BYTES: Final = 12
+from meshdns.resolver.query.wire import (
+    HEADER_BYTES,
+    NOERROR,
+    NXDOMAIN,
+    OPT,
+    POINTER,
+    RECORD,
+    skip_name,
+)
 
 NEGATIVE_TTL_MAX_S: Final = 300
 """A name that appears later is not denied for longer than this, whatever its SOA says (RFC 2308 allows hours)."""
@@ -27,19 +33,11 @@ CHAIN_MAX: Final = 16
 OPTIONS_BYTES_MAX: Final = 512
 """Options of a reply that are passed on; more would push records out of a datagram."""
 
-NOERROR: Final = 0
-FORMERR: Final = 1
-SERVFAIL: Final = 2
-NXDOMAIN: Final = 3
-NOTIMP: Final = 4
-REFUSED: Final = 5
-
 GOOD: Final = frozenset({NOERROR, NXDOMAIN})
 """What the name has, or that there is no such name; every other RCODE says something about the server."""
 
 CNAME: Final = 5
 SOA: Final = 6
-OPT: Final = 41
 ANY: Final = 255
 
 COOKIE: Final = 10
@@ -50,13 +48,11 @@ HOP_BY_HOP: Final = frozenset({COOKIE, KEEPALIVE, PADDING})
 
 QR: Final = 0x8000
 OPCODE: Final = 0x7800
-POINTER: Final = 0xC0
 TC: Final = 0x0200
 AD: Final = 0x0020
 
 _HEADER: Final = Struct("!HHHHHH")
-_RECORD: Final = Struct("!HHIH")
-_RECORD_BYTES: Final = _RECORD.size
+_RECORD_BYTES: Final = RECORD.size
 _TTL_SIGN: Final = 1 << 31  # from here on a time to live is taken as 0 (RFC 2181, section 8)
 _OPTION: Final = Struct("!HH")
 _SHORT: Final = Struct("!H")
@@ -171,7 +167,7 @@ def _walk(message: bytes, at: int, count: int) -> list[_Record]:
             at = skip_name(message, at)
             if at < 0:
                 raise IndexError
-        rtype, _, ttl_s, length = _RECORD.unpack_from(message, at)
+        rtype, _, ttl_s, length = RECORD.unpack_from(message, at)
         data = at + _RECORD_BYTES
         at = data + length
         if at > size:
@@ -227,8 +223,8 @@ def addresses(reply: Reply, qtype: int) -> list[bytes]:
     at = 0
     for _ in range(reply.counts[0]):
         at = skip_name(reply.body, at)
-        rtype, _, _, length = _RECORD.unpack_from(reply.body, at)
-        at += _RECORD.size + length
+        rtype, _, _, length = RECORD.unpack_from(reply.body, at)
+        at += RECORD.size + length
         if rtype == qtype:
             found.append(reply.body[at - length : at])
     return found

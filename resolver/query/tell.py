@@ -14,9 +14,17 @@ from meshdns.resolver.query.complete import Find, complete
 from meshdns.resolver.query.effects import Source
 from meshdns.resolver.query.entry import Entry
 from meshdns.resolver.query.finish import Reason, fail, finish, option
-from meshdns.resolver.query.reply import HEADER_BYTES, REFUSED, SERVFAIL, Reply
+from meshdns.resolver.query.reply import Reply
 from meshdns.resolver.query.servers import Server
-from meshdns.resolver.query.wire import QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, error, truncate
+from meshdns.resolver.query.wire import (
+    HEADER_BYTES,
+    QUESTION_TAIL_BYTES,
+    REFUSED,
+    SERVFAIL,
+    STREAM_MOST_BYTES,
+    error,
+    truncate,
+)
 
 OTHER_ERROR: Final = 0
 NOT_READY: Final = 14
@@ -54,6 +62,11 @@ def settled(client: Client, asking: Asking, find: Find) -> Telling:
     if not reply.good:
         reason = b"" if reply.options else option(Reason(OTHER_ERROR, f"{by} answered with this error"))
         return finish(reply, forward.packet, forward.query, room(forward), reason), "error", reply.rcode, by
+    if reply.truncated and forward.limit == STREAM_MOST_BYTES and not client.real:
+        # TC would send a client to TCP, and this one is there already (RFC 2181, section 9)
+        return _failed(
+            forward, SERVFAIL, Reason(NO_REACHABLE_AUTHORITY, f"{by} cut its answer short and gave none over TCP")
+        )
     completed = None if client.real else _completed(forward, reply, find)
     message = completed or finish(reply, forward.packet, forward.query, room(forward))
     return message, "upstream", message[3] & 15, by

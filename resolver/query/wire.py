@@ -20,17 +20,17 @@ ADDITIONAL_MOST: Final = 16  # records behind a question; real clients send an O
 IN: Final = 1
 OPT: Final = 41
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, BADVERS = 0, 1, 2, 3, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
 _NAME_BYTES: Final = 255
 _LABEL_MOST: Final = 63
 _PADDING: Final = b"\xff" * (_LABEL_MOST + 1)
-_POINTER: Final = 0xC0  # RFC 1035, section 4.1.4
+POINTER: Final = 0xC0  # RFC 1035, section 4.1.4
 _SEARCHED_RECORDS: Final = 16
 _SEARCHED_BYTES: Final = 256  # of a malformed message, before its OPT is given up
 
 _HEADER: Final = struct.Struct("!HHHHHH")
-_RECORD: Final = struct.Struct("!HHIH")
+RECORD: Final = struct.Struct("!HHIH")  # type, class, time to live, length: what follows a record's owner
 _QUESTION: Final = struct.Struct("!HH")
 
 
@@ -120,10 +120,10 @@ def _record(packet: bytes, at: int) -> tuple[Edns | None, int]:
     """Read a record behind the question: its OPT, if it is one, and the offset past it, or -1 when it is malformed."""
     start = at
     at = skip_name(packet, at)
-    if at < 0 or at + _RECORD.size > len(packet):
+    if at < 0 or at + RECORD.size > len(packet):
         return None, -1
-    rtype, size, ttl, length = _RECORD.unpack_from(packet, at)
-    at += _RECORD.size
+    rtype, size, ttl, length = RECORD.unpack_from(packet, at)
+    at += RECORD.size
     end = at + length
     if end > len(packet):
         return None, -1
@@ -142,7 +142,7 @@ def skip_name(message: bytes, at: int) -> int:
         if not length:
             return at + 1
         if length > _LABEL_MOST:
-            return at + 2 if length >= _POINTER and at + 2 <= len(message) else -1
+            return at + 2 if length >= POINTER and at + 2 <= len(message) else -1
         at += length + 1
     return -1
 
@@ -209,7 +209,7 @@ def _flags(asked: int, rcode: int) -> int:
 def opt_record(rcode: int, *, dnssec_ok: bool, options: bytes = b"") -> bytes:
     """Return our own OPT: our size, version 0, the upper bits of the RCODE, the client's DO (RFC 3225)."""
     ttl = rcode >> 4 << 24 | (0x8000 if dnssec_ok else 0)
-    return b"\0" + _RECORD.pack(OPT, OUR_EDNS_BYTES, ttl, len(options)) + options
+    return b"\0" + RECORD.pack(OPT, OUR_EDNS_BYTES, ttl, len(options)) + options
 
 
 def truncate(message: bytes, limit: int) -> bytes:
@@ -248,7 +248,7 @@ COMMON_HEADERS: Final[dict[bytes, tuple[bytes, bool]]] = {
 _COMMON_SIZES: Final = (512, 1024, 1200, 1220, 1232, 1280, 1400, 1410, 1432, 1452, 1472, 4000, 4096, 8192, 65494, 65535)
 
 COMMON_OPTS: Final[dict[bytes, tuple[int, bytes]]] = {
-    b"\0" + _RECORD.pack(OPT, size, dnssec_ok, 0): (
+    b"\0" + RECORD.pack(OPT, size, dnssec_ok, 0): (
         min(max(size, UDP_PLAIN_BYTES), UDP_MOST_BYTES),
         opt_record(NOERROR, dnssec_ok=bool(dnssec_ok)),
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from meshdns.resolver.query.exchange import Loss, Try
-from meshdns.resolver.query.reply import HEADER_BYTES
+from meshdns.resolver.query.wire import HEADER_BYTES
 from meshdns.resolver.serve.ports import RandomIds, socket_address
 
 CONNECTIONS_MAX: Final = 256

@@ -12,12 +12,13 @@ import struct
 import time
 from asyncio import AbstractEventLoop
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from meshdns.resolver.query.answer import Drop, Forward, Tally, at_once, by_order, decide
+from meshdns.resolver.query.decision import Submit
 from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.querylog import Observation, Observe
@@ -34,7 +35,6 @@ _MEMINFO: Final = struct.Struct("=9I")
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 
 Client = tuple[Any, ...]
-Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
 Kept = Callable[[bytes, int, float], bytes | None]
 """(packet, generation of the table, time.monotonic()) -> the reply that the cache has, if it can be had so quickly."""
 

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, Final
 
 from meshdns.resolver.query.exchange import Loss, Try
-from meshdns.resolver.query.reply import HEADER_BYTES
 from meshdns.resolver.query.servers import Upstream
+from meshdns.resolver.query.wire import HEADER_BYTES
 from meshdns.resolver.serve.loop import AnsweringLoop
 
 QUERIES_PER_PORT: Final = 64
@@ -66,6 +66,11 @@ class Ports:
         self._current: Port | None = None
         self._ports: dict[Any, Port] = {}
         self._ids = RandomIds()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket."""
+        return bool(self._ports)
 
     def owns(self, address: object) -> bool:
         """Whether a socket here is bound to this address (as `getsockname` and `recvfrom` give it)."""

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from meshdns.resolver.query.answer import Drop, Forward, Tally, decide
+from meshdns.resolver.query.decision import Submit
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES
 from meshdns.resolver.serve.querylog import Observation, Observe
 from meshdns.resolver.table.live import Table
@@ -40,8 +41,6 @@ ACCEPT_REST_S: Final = 1.0
 """Without a descriptor left for a new connection, how long to wait for one."""
 
 _LENGTH_BYTES: Final = 2
-
-Submit = Callable[[bytes, Forward, Hashable, int, Callable[[bytes], None]], None]
 
 
 @dataclass(slots=True)

@@ -85,6 +85,7 @@ class Forwarder:
         self._listeners = tuple(listeners)
         self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
         self._ports: dict[Server, Ports] = {}
+        self._retired: list[Ports] = []
         self._own_addresses: set[Hashable] = set()
         self._connections = Connections(loop, self._heard, self._lost)
         self._due: deque[Effect] = deque()
@@ -182,7 +183,10 @@ class Forwarder:
         self._forwarding.replace(Servers(default, by_zone))
         current = set(self._forwarding.servers)
         for server in [server for server in self._ports if server not in current]:
-            self._ports.pop(server).retire()
+            retired = self._ports.pop(server)
+            retired.retire()
+            self._retired.append(retired)
+        self._retired = [ports for ports in self._retired if ports.is_open]
         return tuple(refused)
 
     def flush(self) -> None:
@@ -193,7 +197,7 @@ class Forwarder:
         """Close every socket; queries under way get no reply."""
         if self._timer is not None:
             self._timer.cancel()
-        for ports in self._ports.values():
+        for ports in (*self._ports.values(), *self._retired):
             ports.close()
         self._connections.close()
 

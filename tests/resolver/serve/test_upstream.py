@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
+from pathlib import Path
 
 import dns.edns
 import dns.flags
@@ -334,6 +336,34 @@ def test_our_own_listeners_are_refused() -> None:
             assert [server.name for server in asker.forwarder.servers()] == ["127.0.0.1:5303", "192.0.2.1:5301"]
 
     asyncio.run(check())
+
+
+def test_nothing_stays_open_of_servers_that_are_asked_no_more() -> None:
+    """When the resolver ends, the socket to a server that was replaced while it owed an answer is closed as well."""
+
+    async def story(upstream: FakeUpstream) -> None:
+        async with asking(at(upstream)) as asker:
+            asked = asyncio.ensure_future(asker.ask("www.example"))
+            await asyncio.to_thread(upstream.wait_for, 1)
+            assert _peers() == [upstream.port]
+            asker.forwarder.replace_upstreams([])
+            assert _peers() == [upstream.port], "its answer is still waited for"
+            asker.forwarder.close()
+            assert _peers() == []
+            asked.cancel()
+
+    with FakeUpstream(fakes.silent) as upstream:
+        asyncio.run(story(upstream))
+
+
+def _peers() -> list[int]:
+    """Return the ports that connected UDP sockets of this process are connected to."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as sock:
+            if sock.type == socket.SOCK_DGRAM and sock.family == socket.AF_INET:
+                found.append(sock.getpeername()[1])
+    return found
 
 
 def test_a_name_that_becomes_ours_is_not_answered_from_the_cache() -> None:
