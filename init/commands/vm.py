@@ -22,6 +22,7 @@ from meshdns.init.vm.manifest import Manifest
 from meshdns.init.vm.step import Standing
 
 DRIFT: Final = 10
+UNSEEN: Final = 3
 COMMIT_TIMEOUT_S: Final = 60.0
 """Verification takes some seconds of it."""
 PREFIXES: Final = ("MESHDNS_CAPTURE_", "MESHDNS_RESOLVER_")
@@ -140,7 +141,9 @@ def offboard(*, dry_run: bool) -> None:
 @vm.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(*, as_json: bool) -> int:
-    """Print what onboarding has done and how it stands. Exits with 10 when something is not as it should be.
+    """Print what onboarding has done and how it stands.
+
+    Exits with 10 when something is not as it should be, with 3 when this user may not see all of it.
 
     \b
     Example:
@@ -151,12 +154,15 @@ def status(*, as_json: bool) -> int:
         raise MissingError("cannot tell: this machine is not onboarded: run `meshdns vm onboard`")
     found = walk.status(manifest)
     lookups = _lookups_work()
-    as_should_be = manifest.is_complete and lookups and all(one.look.standing is not Standing.MISSING for one in found)
+    standings = {one.look.standing for one in found}
+    as_should_be = manifest.is_complete and lookups and Standing.MISSING not in standings
     if as_json:
         click.echo(json.dumps(_document(manifest, found, lookups=lookups), indent=2))
     else:
         _print(_lines(manifest, found, lookups=lookups))
-    return 0 if as_should_be else DRIFT
+    if not as_should_be:
+        return DRIFT
+    return UNSEEN if Standing.UNSEEN in standings else 0
 
 
 def _document(manifest: Manifest, found: tuple[walk.Stands, ...], *, lookups: bool) -> dict[str, Any]:

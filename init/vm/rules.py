@@ -18,7 +18,8 @@ MESHDNS: Final = (sys.executable, "-I", "-m", "meshdns.init.cli")
 """This program, as units run it as well: -I keeps PYTHONPATH and the user's own packages out."""
 WAIT_S: Final = 120
 """For `verify`, which waits for packets that must not arrive."""
-APPLY_FAILED: Final = 4
+PREFLIGHT: Final = 3
+"""The exit code of a command that lacks a privilege or a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,42 +35,39 @@ class Rules:
         """Return whether they are there, and to stay."""
         return self.look(self.at, {}).standing is Standing.DONE
 
-    def prepare(self, note: Note | None) -> Note:  # noqa: ARG002
+    def prepare(self, note: Note | None) -> Note:
         """Note nothing: the kernel holds what is needed to remove them."""
-        return {}
+        return note or {}
 
     def do(self, note: Note) -> Note:
         """Install them on trial, prove with packets that they work, keep them."""
         _meshdns("install", "--config", self.at, "--commit-timeout", f"{self.commit_timeout_s:g}")
         _meshdns("verify", "--config", self.at)
-        if _seconds_left(_capture("status", "--json")) is not None:
+        found = json.loads(_capture("status", "--json").output)
+        if found["confirm_within_s"] is not None:
             _meshdns("confirm")
-        return note
+        return {**note, "backend": found["backend"]}
 
     @classmethod
     def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003
         """Return whether the rules of that file are installed."""
         done = _capture("status", "--json", "--check", "--config", at)
+        if done.exit_code == PREFLIGHT:
+            return Look(Standing.UNSEEN, _cause(done))
         if done.exit_code:
             return Look(Standing.MISSING, _cause(done) if done.errors else "not as they should be")
-        left_s = _seconds_left(done)
-        return (
-            Look(Standing.DONE) if left_s is None else Look(Standing.MISSING, f"to be confirmed within {left_s:.0f} s")
-        )
+        left_s = json.loads(done.output)["confirm_within_s"]
+        if left_s is not None:
+            return Look(Standing.MISSING, f"to be confirmed within {left_s:.0f} s")
+        return Look(Standing.DONE)
 
     @classmethod
     def undo(cls, at: str, note: Note) -> str:  # noqa: ARG003
-        """Remove them, whatever configuration made them."""
+        """Remove them, whatever configuration made them; StepError where what they went in by is gone."""
         _meshdns("uninstall")
+        if "backend" in note:
+            _meshdns("uninstall", "--backend", note["backend"])
         return ""
-
-
-def _seconds_left(status: Outcome) -> float | None:
-    try:
-        left: float | None = json.loads(status.output)["confirm_within_s"]
-    except (ValueError, KeyError):
-        return None
-    return left
 
 
 def _meshdns(*arguments: str) -> None:

@@ -25,6 +25,8 @@ class Standing(enum.Enum):
     MISSING = "missing"
     EDITED = "edited"
     """Somebody has changed it since, as they may; it is kept."""
+    UNSEEN = "unseen"
+    """It is not ours to see."""
 
 
 @dataclass(frozen=True, slots=True)
