@@ -13,10 +13,11 @@ from bench import admin, load, names, peers
 from bench.figures import ratio
 from bench.finding import Finding, at_most, not_measured, printed
 from bench.peers import CoreDns, Dnsmasq, Job, Meshdns, Nsd, Peer
-from bench.process import next_port, run, running
+from bench.process import NotMeasuredError, next_port, run, running
 from bench.rounds import NAMES, Bench, pace
 
 START, LOAD = 3.0, 1.2
+KEPT_S = 60.0
 JUDGES = ("CoreDNS", "NSD")
 """The first of them that is installed."""
 
@@ -58,11 +59,18 @@ def _first_answer(peer: Peer, job: Job, home: Path) -> float:
     with running(command, home / "log") as process:
         load.first_answer(port, query, process)
         took = time.perf_counter() - began
-        # What it keeps for the next start it may write after its first answer.
         if isinstance(peer, Meshdns):
-            admin.ready(peer.admin)
-            time.sleep(0.3)
+            _wait_until_kept(home.parent / "state")
     return took
+
+
+def _wait_until_kept(state: Path) -> None:
+    """Wait for what it keeps for the next start: it writes that after its first answer."""
+    give_up = time.monotonic() + KEPT_S
+    while not (state / "shelf" / "table").exists():
+        if time.monotonic() > give_up:
+            raise NotMeasuredError(f"the resolver has kept nothing after {KEPT_S:g} s")
+        time.sleep(0.02)
 
 
 def _command(peer: Peer, job: Job, home: Path, port: int) -> list[str]:

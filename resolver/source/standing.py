@@ -22,11 +22,15 @@ Past = Mapping[Identity, Entry]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One object that is served. `is_current`: as the file says now; otherwise it is the last good version."""
+    """One object that is served. `is_current`: as the file says now; otherwise it is the last good version.
+
+    `is_there`: the file still has the object, good or bad; otherwise nobody knows, for the file breaks before it.
+    """
 
     identity: Identity
     entry: Entry
     is_current: bool = True
+    is_there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,14 @@ def _kept_from_break(before: LoadedFile | None, seen: set[Identity]) -> list[Sta
     """Return the objects that stood after the last one that was seen again."""
     former = before.objects if before else ()
     last = max((index for index, standing in enumerate(former) if standing.identity in seen), default=-1)
-    return [replace(standing, is_current=False) for standing in former[last + 1 :]]
+    return [replace(standing, is_current=False, is_there=False) for standing in former[last + 1 :]]
 
 
 def served(files: Iterable[LoadedFile]) -> tuple[tuple[Entry, ...], list[Problem]]:
     """Return the entries of all files, each object once, and what is to say about objects that stand twice.
 
-    The first in the order of files counts; a version that is only kept gives way to a current one.
+    The first in the order of files counts, also while it is bad and its last good version stands for it. What is only
+    kept because its file breaks before it gives way to a current one: it may have been moved there.
     """
     chosen: dict[Identity, Standing] = {}
     problems = []
@@ -103,7 +108,7 @@ def served(files: Iterable[LoadedFile]) -> tuple[tuple[Entry, ...], list[Problem
             other = chosen.setdefault(standing.identity, standing)
             if other is standing:
                 continue
-            if standing.is_current and not other.is_current:
+            if standing.is_current and not other.is_there:
                 chosen[standing.identity] = standing
             elif standing.is_current:
                 problems.append(_twice(standing, other))

@@ -123,6 +123,15 @@ CASES = [
         ["b.yaml:6: metadata.name: ServiceEntry default/a already stands at a.yaml:1"],
     ),
     Case(
+        "also when it goes bad: its last good version does",
+        [{"a.yaml": A, "b.yaml": entry("a", "other.x")}, {"a.yaml": bad("a"), "b.yaml": entry("a", "other.x")}],
+        ["a.x"],
+        [
+            f"a.yaml:4: {UNDERSCORE}",
+            "b.yaml:1: metadata.name: ServiceEntry default/a already stands at a.yaml:1",
+        ],
+    ),
+    Case(
         "a document of no name keeps nothing",
         [{"a.yaml": A}, {"a.yaml": A.replace("{name: a}", "{}")}],
         [],
