@@ -7,6 +7,7 @@ done with a client. accept(2).
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +18,12 @@ from meshdns.relay.readiness import Readiness
 PAUSE_S: Final = 0.2
 """How long nobody is accepted when descriptors are short: longer than it takes `dial` to try again, so that clients who
 were accepted already get the next ones."""
+
+_OF_ONE_CLIENT: Final = frozenset({
+    errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP,
+})  # fmt: skip
+"""What accept(2), "Error handling", has one try again after: the next client in the backlog is another one."""
 
 
 class Acceptor:
@@ -88,10 +95,9 @@ class Acceptor:
             client, peer = listener.accept()
         except BlockingIOError:
             self._waiting.discard(listener)
-        except ConnectionAbortedError:
-            pass  # the client did not wait for us
-        except OSError:
-            self.pause()  # descriptors or memory are short, or the network is down
+        except OSError as error:
+            if error.errno not in _OF_ONE_CLIENT:
+                self.pause()  # descriptors or memory are short
         else:
             client.setblocking(False)
             self._arrived(client, peer[:2])

@@ -78,10 +78,11 @@ class Candidate:
 class Attempt:
     """A connect that is under way, connected, or failed (`failure`; the socket is then closed)."""
 
-    __slots__ = ("candidate", "connected", "failure", "sock", "started_at")
+    __slots__ = ("_address", "candidate", "connected", "failure", "sock", "started_at")
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
+        self._address = candidate.address()
         self.started_at = monotonic()
         self.connected = False
         self.failure: Failure | None = None
@@ -97,7 +98,7 @@ class Attempt:
     def look(self) -> None:
         """Ask the kernel how far it is. Asking too early is harmless, unlike with SO_ERROR, which then says 0."""
         try:
-            error = self.sock.connect_ex(self.candidate.address())
+            error = self.sock.connect_ex(self._address)
         except (OSError, ValueError):  # a path that is too long or holds a zero byte
             error = errno.EINVAL
         if error in (0, errno.EISCONN):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from time import monotonic
 
+from meshdns.relay.attempt import Candidate
 from meshdns.relay.listen import SocketAddress
 from meshdns.relay.route import socket_text
 
@@ -24,7 +25,7 @@ class Connection:
     peer: tuple[str, int]
     original: SocketAddress
     host: str = ""
-    endpoint: str = ""
+    endpoint: Candidate | None = None
     accepted_at: float = field(default_factory=monotonic)
     connected_at: float | None = None
 
@@ -40,7 +41,7 @@ def access_line(connection: Connection, end: str, sent: int = 0, received: int =
             "client": socket_text(ip_address(host), port),
             "destination": socket_text(*connection.original),
             "host": connection.host,
-            "endpoint": connection.endpoint,
+            "endpoint": str(connection.endpoint or ""),
             "end": end,
             "sent_bytes": sent,
             "received_bytes": received,

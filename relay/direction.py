@@ -94,7 +94,7 @@ class Direction:
         self._pipe: Pipe | None = None
         self._rest: memoryview | None = None
         self._bulk = False
-        self.can_read = True
+        self.can_read = False  # until the kernel says so, which it does once a socket is watched
         self.can_write = True
         self.ended = False
         self.shut = False

@@ -8,12 +8,15 @@ Waiting for the second family: RFC 8305, section 3.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal, Protocol
 
 from meshdns.relay.route import Address
+
+logger = logging.getLogger("meshdns.relay")
 
 Family = Literal[4, 6]
 
@@ -47,6 +50,7 @@ class Resolved(Protocol):
 
 
 Resolve = Callable[[str, Family], Awaitable[Resolved]]
+"""Its errors are its own: this package knows no resolver, and takes whatever it raises for a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ class Names:
             known = self._remember(name, family)
         try:
             resolved = await self._resolve(name, family)
-        except Exception:  # noqa: BLE001 - whatever it is, connections go on with the last good addresses
+        except Exception as error:  # noqa: BLE001 - see `Resolve`: connections go on with the last good addresses
+            logger.debug("cannot resolve %s: %r", name, error)
             known.ask_at = self._clock() + RETRY_S
         else:
             known.addresses = resolved.addresses

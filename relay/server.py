@@ -111,6 +111,7 @@ class Relay:
         """Open the sockets, in the running loop. Gives warnings, raises ListenError."""
         listeners, warnings = listen(self._settings.listen)
         self._own_addresses = frozenset(own_address(listener) for listener in listeners)
+        self._own_ports = frozenset(port for _, port in self._own_addresses)
         self._room = self._settings.connections_max
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         enough_for = max((files - FILES_KEPT_FREE) // FILES_PER_CONNECTION, 1)
@@ -183,17 +184,21 @@ class Relay:
             target = target.ipv4_mapped
         if not isinstance(target, IPv4Address | IPv6Address):
             return False
-        return (target, port) in self._own_addresses or target in self._routes.pools
+        return target in self._routes.pools or (port in self._own_ports and (target, port) in self._own_addresses)
 
     def _arrived(self, client: socket.socket, peer: tuple[str, int]) -> None:
         self.counters.accepted += 1
         original = original_destination(client)
-        if original is None or original in self._own_addresses or original == own_address(client):
+        if original is None or self._is_own(client, original):
             self.counters.not_redirected += 1
             client.close()
             return
         self.counters.open += 1
         self._carry_out(Connection(client, peer, original))
+
+    def _is_own(self, client: socket.socket, original: SocketAddress) -> bool:
+        """Tell whether a client wanted the listener itself, which may listen on all addresses."""
+        return original[1] in self._own_ports and (original in self._own_addresses or original == own_address(client))
 
     def _carry_out(self, connection: Connection) -> None:
         match self._routes.decide(*connection.original):
@@ -223,12 +228,11 @@ class Relay:
         if isinstance(outcome, Failure):
             self._refuse(connection, outcome)
             return
-        connection.endpoint = str(outcome.candidate)
+        connection.endpoint = outcome.candidate
         connection.connected_at = monotonic()
         self.counters.connected(connection.connected_at - connection.accepted_at)
-        for sock in (connection.client, outcome.sock):
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if outcome.sock.family != socket.AF_UNIX:
+            outcome.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._splicer.join(connection.client, outcome.sock, partial(self._spliced, connection))
 
     def _spliced(self, connection: Connection, pair: Pair) -> None:

@@ -113,7 +113,6 @@ class Splicer:
         self.pairs[pair] = None
         self.readiness.watch(client.fileno(), pair)
         self.readiness.watch(endpoint.fileno(), pair)
-        self.readiness.queue(pair)
 
     def moved(self, pair: Pair, sent: int, received: int) -> None:
         """Count what a pair has moved, which is what keeps it from being idle."""
