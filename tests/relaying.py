@@ -122,6 +122,15 @@ class Relaying:
             raise AssertionError(f"the relay never got there: {what}") from None
 
 
+def prepare(pod: Namespace) -> None:
+    """Give a pod its addresses, a way to the pools, and the redirect."""
+    for address in (*POD_ADDRESSES, *SERVER_ADDRESSES):
+        pod.run("ip", "address", "add", address, "dev", "lo", "nodad")
+    for address in POD_ADDRESSES:
+        pod.run("ip", "route", "add", "default", "dev", "lo", "src", address)
+    pod.run("nft", "-f", "-", stdin=RULES)
+
+
 @contextlib.contextmanager
 def relaying(
     pod: Namespace,
@@ -132,11 +141,7 @@ def relaying(
     draw: Callable[[], float] = random.random,
 ) -> Iterator[Relaying]:
     """Run a relay in `pod` for the length of a block, in a thread and a loop of its own."""
-    for address in (*POD_ADDRESSES, *SERVER_ADDRESSES):
-        pod.run("ip", "address", "add", address, "dev", "lo")
-    for address in POD_ADDRESSES:
-        pod.run("ip", "route", "add", "default", "dev", "lo", "src", address)
-    pod.run("nft", "-f", "-", stdin=RULES)
+    prepare(pod)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     pod.call(thread.start, uid=RELAY_UID)

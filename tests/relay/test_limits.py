@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -36,18 +33,6 @@ WEB = "240.240.0.1"
 SERVER = "127.0.1.1"
 ROUTES = routes({WEB: ("web.internal", [80], [SERVER])})
 
-ECHO_SERVER = """
-import socket, threading
-listener = socket.create_server(("127.0.1.1", 80), backlog=128)
-print("ready", flush=True)
-def echo(connection):
-    while data := connection.recv(100):
-        connection.sendall(data)
-    connection.close()
-while True:
-    threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
-"""
-
 
 def echoed(client: socket.socket, text: bytes) -> bool:
     client.settimeout(0.5)
@@ -73,48 +58,6 @@ def test_no_more_connections_than_the_limit(pod: Namespace) -> None:
             client.close()
         relay.until(lambda it: it.counters.open == 0, "all closed")
         assert relay.relay.counters.failures == {}
-
-
-def test_descriptors_run_out(pod: Namespace) -> None:
-    """Nobody is accepted then, those who were accepted wait for a descriptor, and nobody is turned away."""
-    with (
-        pod.running(sys.executable, "-c", ECHO_SERVER) as server,
-        relaying(pod, ROUTES) as relay,
-        contextlib.ExitStack() as stack,
-    ):
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        stack.enter_context(server.stdout)
-        clients = [pod.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(12)]
-        for client in clients:
-            stack.enter_context(client)
-        with files_left(5):
-            for client in clients:
-                client.connect((WEB, 80))
-                client.sendall(b"hello")
-            waiting = list(clients)
-            deadline = time.monotonic() + 20
-            while waiting and time.monotonic() < deadline:
-                for client in list(waiting):
-                    if echoed(client, b"hello"):
-                        waiting.remove(client)
-                        client.close()
-            assert waiting == []
-        assert relay.relay.counters.accept_pauses >= 1
-        assert relay.relay.counters.failures == {}
-
-
-@contextlib.contextmanager
-def files_left(count: int) -> Iterator[None]:
-    """Leave this process so many descriptors, by taking the lowest limit that allows them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
-    free = [number for number in range(used[-1] + count + 1) if number not in used][:count]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_connections_leave_descriptors_to_dns(pod: Namespace) -> None:
