@@ -31,7 +31,7 @@ from meshdns.resolver.serve.querylog import QueryLog
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.resolvfile import ResolvConfFile
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies, ServeSettings
-from meshdns.resolver.serve.stream import StreamListener
+from meshdns.resolver.serve.stream import Connection, StreamListener
 from meshdns.resolver.serve.systemd import Notifier
 from meshdns.resolver.serve.upstream import Forwarder
 from meshdns.resolver.source.watch import Watcher
@@ -200,8 +200,10 @@ class Resolver:
         self.datagrams = tuple(
             DatagramListener(listener.udp, self.table, submit, observe, kept=kept) for listener in self.listeners
         )
+        connections: set[Connection] = set()
         self.streams = tuple(
-            StreamListener(listener.tcp, lambda: self.table, submit, observe) for listener in self.listeners
+            StreamListener(listener.tcp, lambda: self.table, submit, observe, connections)
+            for listener in self.listeners
         )
         for companion in self.companions:
             companion.start(self.forwarder)

@@ -24,6 +24,8 @@ from meshdns.resolver.serve.querylog import Observation, Observe
 from meshdns.resolver.table.live import Table
 
 CONNECTIONS_MAX: Final = 128
+"""Of all listeners together."""
+
 IDLE_S: Final = 10.0
 """Without a whole message, or without reading, so long (RFC 7766, section 6.2.3: seconds)."""
 
@@ -62,18 +64,23 @@ class StreamListener:
     """Answers on one listening TCP socket, which stays its owner's to close."""
 
     def __init__(
-        self, sock: socket.socket, table: Callable[[], Table], submit: Submit, observe: Observe | None = None
+        self,
+        sock: socket.socket,
+        table: Callable[[], Table],
+        submit: Submit,
+        observe: Observe | None = None,
+        connections: set[Connection] | None = None,
     ) -> None:
         """Take over a listening socket. `table` gives the current table; `submit` takes what is not ours.
 
-        `observe`, if given, is told of each reply.
+        `observe`, if given, is told of each reply. Listeners that are given the same `connections` share the places.
         """
         sock.setblocking(False)
         self.counters = StreamCounters()
         self.table = table
         self.submit = submit
         self.observe = observe
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection] = set() if connections is None else connections
         self._sock = sock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arriving: set[asyncio.Task[Any]] = set()
@@ -96,7 +103,8 @@ class StreamListener:
         for task in self._arriving:
             task.cancel()
         for connection in tuple(self.connections):
-            connection.end()
+            if connection.listener is self:
+                connection.end()
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
         for _ in range(ACCEPTS_PER_TURN):
@@ -140,13 +148,13 @@ class StreamListener:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. `progress_s` is when it last did what keeps it alive."""
+    """One client's connection, accepted by `listener`. `progress_s` is when it last did what keeps it alive."""
 
     def __init__(self, listener: StreamListener, loop: asyncio.AbstractEventLoop) -> None:
         """Start with nothing received."""
         self.progress_s = loop.time()
         self.under_way = 0
-        self._listener = listener
+        self.listener = listener
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._client: Hashable = None
@@ -172,7 +180,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._watch is not None:
             self._watch.cancel()
-        self._listener.connections.discard(self)
+        self.listener.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Take every whole message."""
@@ -201,7 +209,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close now."""
         self._aborted = True
-        self._listener.connections.discard(self)
+        self.listener.connections.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -226,7 +234,7 @@ class Connection(asyncio.Protocol):
         self._read_or_not()
 
     def _take(self, packet: bytes) -> None:
-        listener = self._listener
+        listener = self.listener
         counters = listener.counters
         counters.queries += 1
         begun_ns = time.perf_counter_ns()
@@ -249,7 +257,7 @@ class Connection(asyncio.Protocol):
     def _teller(self, packet: bytes, decision: bytes | Forward | Drop, begun_ns: int) -> Callable[[bytes], None]:
         """Return what tells the listener's observer of the reply to a packet that has just been decided on."""
         decided_ns = time.perf_counter_ns() - begun_ns
-        observe, client = self._listener.observe, self._client
+        observe, client = self.listener.observe, self._client
         asked = decision.query if isinstance(decision, Forward) else None
 
         def told(reply: bytes) -> None:
@@ -300,5 +308,5 @@ class Connection(asyncio.Protocol):
         if self._loop.time() - self.progress_s < IDLE_S:
             self._watch = self._loop.call_at(self.progress_s + IDLE_S, self._look)
             return
-        self._listener.counters.timed_out += 1
+        self.listener.counters.timed_out += 1
         self.abort()

@@ -284,6 +284,30 @@ def test_queries_under_way_are_bounded() -> None:
     serve(check)
 
 
+def test_listeners_share_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every place taken at one listener, the other takes nobody; what one ends, the other keeps."""
+    monkeypatch.setattr(stream, "CONNECTIONS_MAX", 3)
+
+    async def check(listener: StreamListener, upstreams: Upstreams, port: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            other = StreamListener(sock, lambda: TABLE, upstreams.submit, connections=listener.connections)
+            other.start(asyncio.get_running_loop())
+            held = [await connect(port), await connect(port), await connect(sock.getsockname()[1])]
+            await until(lambda: len(listener.connections) == 3)
+            for refused_at in (port, sock.getsockname()[1]):
+                reader, writer = await connect(refused_at)
+                assert await _ended(reader)
+                writer.close()
+            assert (listener.counters.refused, other.counters.refused) == (1, 1)
+            other.stop()
+            assert await _ended(held[2][0])
+            assert len(listener.connections) == 2
+            for _, writer in held:
+                writer.close()
+
+    serve(check)
+
+
 def test_connections_are_bounded() -> None:
     """There are 128; one more is closed at once while all are busy, and takes the place of one that idles."""
 
