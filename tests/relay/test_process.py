@@ -23,8 +23,9 @@ from pathlib import Path
 
 import dns.message
 import pytest
+from capturing import LISTED
 from namespaces import Namespace
-from proving import resolver
+from proving import MESHDNS, resolver
 from relaying import RELAY_UID, Behaviour, ask, connect, echoing, endpoint, prepare, read_all, telling
 
 from meshdns.relay.listen import BACKLOG
@@ -105,6 +106,62 @@ def until(true: Callable[[], bool], what: str, within_s: float = 20) -> None:
     while not true():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.02)
+
+
+KINDS_OF_ENDPOINTS = {
+    "a port by its name": """\
+ports: [{name: http, number: 80, targetPort: 8000}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.1.1, ports: {http: 8080}}]""",
+    "targetPort": """\
+ports: [{name: http, number: 80, targetPort: 8080}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.1.1}]""",
+    "DNS, an endpoint's name": """\
+ports: [{name: http, number: 80, targetPort: 8080}]
+  resolution: DNS
+  endpoints: [{address: server.example}]""",
+    "DNS, the host itself": """\
+ports: [{name: http, number: 80, targetPort: 8080}]
+  resolution: DNS""",
+    "DNS_ROUND_ROBIN": """\
+ports: [{name: http, number: 80, targetPort: 8080}]
+  resolution: DNS_ROUND_ROBIN
+  endpoints: [{address: server.example}]""",
+    "workloadSelector": """\
+ports: [{name: http, number: 80, targetPort: 8080}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: web}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: one}
+spec: {address: 127.0.1.1, labels: {app: web}}""",
+}
+
+
+@pytest.mark.parametrize("spec", KINDS_OF_ENDPOINTS.values(), ids=KINDS_OF_ENDPOINTS)
+def test_every_kind_of_endpoint_is_reached(pod: Namespace, spec: str) -> None:
+    """From the manifest to the endpoint; names are asked of the upstream, never of our own table."""
+    pod.run("ip", "address", "add", LISTED[0], "dev", "lo")
+    upstream = ["dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file"]
+    names = [
+        f"--listen-address={LISTED[0]}",
+        f"--address=/server.example/{SERVER}",
+        f"--address=/web.internal/{SERVER}",
+    ]
+    entry = ENTRY.partition("  ports:")[0] + f"  {spec}\n"
+    with (
+        pod.running(*upstream),
+        running(pod, entry) as one,
+        endpoint(pod, SERVER, 8080, telling(b"reached")),
+    ):
+        assert ask(pod, WEB, 80) == b"reached"
+        said = pod.run(MESHDNS, "resolver", "explain", f"{WEB}:80").stdout
+        assert "web.internal" in said
+        assert ":8080" in said
+        assert "healthy" in said
+        assert one.metric("meshdns_relay_connect_seconds_count") == 1
 
 
 def test_weights_are_shares_of_connections(pod: Namespace) -> None:
