@@ -117,7 +117,10 @@ class _Placed(ABC):
     @classmethod
     def look(cls, at: str, note: Note) -> Look:
         """Return whether it is there, and still ours."""
-        found = identity(Path(at))
+        try:
+            found = identity(Path(at))
+        except PermissionError as error:
+            return Look(Standing.UNSEEN, _cause(error))
         if found is None:
             return Look(Standing.MISSING)
         edits = ", ".join(note.get("edits", ()))

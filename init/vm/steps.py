@@ -6,7 +6,7 @@ boot. So a run that is killed anywhere leaves a machine whose lookups work, also
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,6 @@ from meshdns.init.vm.settings import VmSettings, as_file
 from meshdns.init.vm.step import Step
 from meshdns.init.vm.systemd import Service
 
-KINDS: Final[Mapping[str, type[Step]]] = {
-    step.kind: step for step in (Directory, Group, User, File, UnitFile, Service, Rules, UnitLink)
-}
-"""By the word that stands in a manifest."""
 _TEXTS: Final = Path(__file__).with_name("units")
 
 

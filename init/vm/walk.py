@@ -15,9 +15,9 @@ from typing import Final
 
 from meshdns.init.errors import LeftoverError, MissingError, UndoneError, UnexpectedError
 from meshdns.init.vm import layout
+from meshdns.init.vm.kinds import KINDS
 from meshdns.init.vm.manifest import Entry, Manifest
 from meshdns.init.vm.step import Look, Standing, Step, StepError
-from meshdns.init.vm.steps import KINDS
 
 Tell = Callable[[str], None]
 VERIFICATION_FAILED: Final = 126
@@ -91,14 +91,16 @@ def status(manifest: Manifest) -> tuple[Stands, ...]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Be the only one who onboards or offboards this machine; MissingError where somebody does."""
-    descriptor = os.open(layout.UNITS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as held:
+        try:
+            descriptor = os.open(layout.UNITS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MissingError("cannot begin: another `meshdns vm` is at work on this machine") from error
+        except OSError as error:
+            raise MissingError(f"cannot begin: {layout.UNITS}: {error.strerror}") from error
         yield
-    except BlockingIOError as error:
-        raise MissingError("cannot begin: another `meshdns vm` is at work on this machine") from error
-    finally:
-        os.close(descriptor)
 
 
 def _do(step: Step, manifest: Manifest, tell: Tell) -> bool:
