@@ -78,6 +78,7 @@ class _JsonDocument:
     def __init__(self, body: str) -> None:
         self.root: Any = json.loads(body)
         indented = re.match(r"\s*\{[ \t]*\r?\n([ \t]+)", body)
+        self._ascii = body.isascii()  # then what was escaped stays so
         self._indent = indented[1] if indented else None
 
     def native(self, value: Any) -> Any:  # noqa: ANN401
@@ -87,7 +88,7 @@ class _JsonDocument:
         """JSON has one style."""
 
     def print(self) -> str:
-        return json.dumps(self.root, indent=self._indent, ensure_ascii=False) + "\n"
+        return json.dumps(self.root, indent=self._indent, ensure_ascii=self._ascii) + "\n"
 
 
 class _Text(VersionedResolver):
