@@ -6,7 +6,7 @@ once. Which addresses a host has is decided in `candidates`, who gets a host in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Final
@@ -17,7 +17,7 @@ from meshdns.resolver.table.candidates import candidates
 from meshdns.resolver.table.live import Assembler, Table
 from meshdns.resolver.table.names import to_key
 from meshdns.resolver.table.packed import packed
-from meshdns.resolver.table.records import addresses, srv_head
+from meshdns.resolver.table.records import IPV4_BYTES, addresses, srv_head
 from meshdns.resolver.table.row import Account, Beaten, PortRow, Row
 from meshdns.resolver.table.scope import Scope, common
 from meshdns.resolver.table.settle import Settled, settle
@@ -96,14 +96,12 @@ def _account(settled: Settled, shorts: Iterable[Settled]) -> Account:
 
 def _sections(winners: Iterable[Candidate], ttl_s: int) -> tuple[bytes, bytes, bytes, bytes]:
     """Return the records that are always answered, A and AAAA, and those answered while leases of their family are."""
-    always = dict.fromkeys(address for each in winners for address in _always(each))
-    gated = dict.fromkeys(address for each in winners for address in each.leased if each.policy.families is None)
-    return (
-        _records(always, 4, ttl_s),
-        _records(always, 6, ttl_s),
-        _records([address for address in gated if address not in always], 4, ttl_s),
-        _records([address for address in gated if address not in always], 6, ttl_s),
+    always = dict.fromkeys([address.packed for each in winners for address in _always(each)])
+    gated = dict.fromkeys(
+        [address.packed for each in winners if each.policy.families is None for address in each.leased]
     )
+    rest = [packed for packed in gated if packed not in always]
+    return (*_records(always, ttl_s), *_records(rest, ttl_s))
 
 
 def _always(claim: Candidate) -> Iterable[Address]:
@@ -114,8 +112,13 @@ def _always(claim: Candidate) -> Iterable[Address]:
     return [address for address in (*claim.addresses, *claim.leased) if address.version in families]
 
 
-def _records(found: Iterable[Address], version: int, ttl_s: int) -> bytes:
-    return addresses([address for address in found if address.version == version][:ADDRESSES_MOST], ttl_s)
+def _records(found: Collection[bytes], ttl_s: int) -> tuple[bytes, bytes]:
+    """Return the A and the AAAA records of packed addresses."""
+    if not found:
+        return b"", b""
+    v4 = [packed for packed in found if len(packed) == IPV4_BYTES]
+    v6 = [packed for packed in found if len(packed) != IPV4_BYTES]
+    return addresses(v4[:ADDRESSES_MOST], ttl_s), addresses(v6[:ADDRESSES_MOST], ttl_s)
 
 
 @lru_cache(maxsize=1024)

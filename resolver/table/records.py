@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 A: Final = 1
 SOA: Final = 6
 AAAA: Final = 28
 IN: Final = 1
+
+IPV4_BYTES: Final = 4
 
 OWNER: Final = b"\xc0\x0c"
 """A pointer to the question's name: the owner of every stored record (RFC 1035, section 4.1.4)."""
@@ -37,9 +38,9 @@ def pointer(offset: int) -> bytes:
     return (0xC000 | offset).to_bytes(2, "big")
 
 
-def addresses(found: Iterable[IPv4Address | IPv6Address], ttl_s: int) -> bytes:
-    """Return A or AAAA records, one after another, in the given order, owned by the name asked."""
-    return b"".join([OWNER + record(A if len(a.packed) == 4 else AAAA, ttl_s, a.packed) for a in found])  # noqa: PLR2004 - bytes of an IPv4 address
+def addresses(found: Iterable[bytes], ttl_s: int) -> bytes:
+    """Return the A or AAAA records of packed addresses, one after another, in this order, owned by the name asked."""
+    return b"".join([OWNER + record(A if len(data) == IPV4_BYTES else AAAA, ttl_s, data) for data in found])
 
 
 def soa(generation: int, negative_ttl_s: int) -> bytes:

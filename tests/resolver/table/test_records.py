@@ -25,7 +25,7 @@ def test_addresses(address: object, ttl_s: int) -> None:
     found = ip_address(str(address))
     rdata = dnslib.A(str(found)) if found.version == 4 else dnslib.AAAA(str(found))
     rtype = dnslib.QTYPE.A if found.version == 4 else dnslib.QTYPE.AAAA
-    assert addresses([found, found], ttl_s) == (OWNER + by_dnslib(rtype, ttl_s, rdata)) * 2
+    assert addresses([found.packed, found.packed], ttl_s) == (OWNER + by_dnslib(rtype, ttl_s, rdata)) * 2
 
 
 @given(st.integers(0, 2**40), st.integers(0, 86400))
