@@ -5,11 +5,11 @@ The options themselves are plain values when they arrive here; what may be said 
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -116,7 +116,7 @@ _DNS: Final = (
     ),
     SETTINGS.option(
         "--resolv-conf",
-        type=click.Path(path_type=Path),
+        type=click.Path(),
         default=defaults.RESOLV_CONF,
         help="Where the nameservers are listed.",
     ),
@@ -236,6 +236,15 @@ def spec_options(command: F) -> F:
     return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
+def recorded_options(command: F) -> F:
+    """Decorate a command that goes by what was recorded, but takes a spec's options instead; help leaves them out."""
+    others = len(getattr(command, "__click_params__", ()))
+    decorated = spec_options(command)
+    for option in decorated.__click_params__[others:]:  # type: ignore[attr-defined]  # where click keeps them
+        option.hidden = True
+    return decorated
+
+
 def place_options(command: F) -> F:
     """Decorate a command with `--netns`, `--backend` and `--config`."""
     return reduce(lambda decorated, option: option(decorated), reversed(_PLACE), command)
@@ -288,7 +297,15 @@ def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
     return spec, (*warnings, *spec.warnings())
 
 
-def listed_servers(path: Path) -> tuple[Server, ...]:
+def warned_spec(options: Mapping[str, Any]) -> CaptureSpec:
+    """Return the spec as `to_spec` does, its warnings printed on stderr."""
+    spec, warnings = to_spec(options)
+    for warning in warnings:
+        click.echo(f"meshdns: warning: {warning}", err=True)
+    return spec
+
+
+def listed_servers(path: str | os.PathLike[str]) -> tuple[Server, ...]:
     """Return the nameservers that a resolv.conf lists; PreflightError where it cannot be read."""
     return _unique(_servers(_read_resolv_conf(path)))
 
@@ -298,14 +315,17 @@ def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | 
     found: list[Server] = []
     source: str | None = None
     warnings: tuple[str, ...] = ()
+    if "all" in options["dns_servers"] and len(set(options["dns_servers"])) > 1:
+        raise SpecError("cannot use --dns-servers all together with others: every server is captured, or these only")
     for value in options["dns_servers"]:
         if value == "all":
             found.extend(Server(network) for network in EVERYTHING)
         elif value == "resolv-conf":
-            source = str(options["resolv_conf"])
-            listed = _read_resolv_conf(Path(source))
+            path = options["resolv_conf"]
+            listed = _read_resolv_conf(path)
             found.extend(_servers(listed))
-            warnings = tuple(f"{source}: {warning}" for warning in listed.warnings)
+            warnings = tuple(f"{path}: {warning}" for warning in listed.warnings)
+            source = os.path.abspath(path)  # noqa: PTH100 - pathlib costs 5 ms; `watch` may run in another directory
         else:
             found.append(value)
     return _unique(found), source, warnings
@@ -316,9 +336,9 @@ def _servers(listed: ResolvConf) -> Iterator[Server]:
         yield _server(nameserver.address, _interface(nameserver.zone))
 
 
-def _read_resolv_conf(path: Path) -> ResolvConf:
+def _read_resolv_conf(path: str | os.PathLike[str]) -> ResolvConf:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs 5 ms
             content = file.read(MAX_RESOLV_CONF_BYTES)
     except OSError as error:
         raise PreflightError(

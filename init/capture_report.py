@@ -72,7 +72,8 @@ def print_status(found: Installation, confirm_within_s: float | None = None) -> 
     for line in _status_lines(found):
         click.echo(line)
     rows = [(chain, rule_id, str(packets)) for chain, rule_id, packets, _ in _counters(found.held)]
-    present.table(("CHAIN", "ID", "PACKETS"), rows)
+    if rows:
+        present.table(("CHAIN", "ID", "PACKETS"), rows)
 
 
 def _status_lines(found: Installation) -> Iterator[str]:
@@ -82,10 +83,19 @@ def _status_lines(found: Installation) -> Iterator[str]:
         for family in found.record.spec.families:
             alive, closed = _heartbeat(found.held, family)
             yield f"heartbeat {family.value}: {'alive' if alive else 'none'}, closed {closed} times"
+    elif _is_in_force(found):
+        yield "installed, but its record is gone: `meshdns capture install` puts both in place again"
+    else:
+        yield "emptied by somebody, so nothing is captured: `meshdns capture install` puts the rules back"
     if found.condition is Condition.SAME:
         yield "drift: none"
     else:
         yield f"drift: {len(found.drift)} differences, shown by `meshdns capture diff`"
+
+
+def _is_in_force(found: Installation) -> bool:
+    """Return whether anything of ours does something; an emptied table does not."""
+    return found.record is not None or any(chain.rules for chain in found.held.chains)
 
 
 def _since(record: Record) -> str:
@@ -102,7 +112,7 @@ def status_json(found: Installation, confirm_within_s: float | None = None) -> s
         alive, closed = _heartbeat(found.held, family)
         heartbeat[family.value] = {"alive": alive, "closed": closed}
     document = {
-        "installed": found.condition is not Condition.ABSENT,
+        "installed": _is_in_force(found),
         "version": record.version if record else None,
         "installed_at": record.installed_at if record else None,
         "backend": record.backend if record else None,

@@ -5,8 +5,15 @@ Commands are imported when they are asked for, so that `meshdns --help` and `mes
 
 from __future__ import annotations
 
+from meshdns.init import importing
+
+# isort: split
+import atexit
+import errno
 import importlib
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -37,6 +44,7 @@ COMMANDS: Final = {
 """The first module of a command holds it; the others add to it."""
 
 USAGE = 2
+MISSING = 3
 INTERRUPTED = 130
 
 
@@ -50,6 +58,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         modules = [importlib.import_module(f"meshdns.init.commands.{name}") for name in COMMANDS[cmd_name].modules]
+        importing.finished()
         command: click.Command = getattr(modules[0], cmd_name)
         return command
 
@@ -91,7 +100,23 @@ def meshdns() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `meshdns` and leave with the exit code that behaviour demands: see README, "Exit codes"."""
-    sys.exit(run(arguments))
+    _leave(run(arguments))
+
+
+def _leave(exit_code: int) -> None:
+    """End the process now. Taking the interpreter apart, object by object, would take longer than `nft` does."""
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads, as sys.exit would
+    atexit._run_exitfuncs()  # noqa: SLF001 - what wanted to be called is
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BrokenPipeError:
+        pass  # the reader of our output has gone, as with `| head`
+    except OSError as error:
+        os.write(2, f"meshdns: cannot write the output: {os.strerror(error.errno or 0).lower()}\n".encode())
+        exit_code = exit_code or MISSING
+    os._exit(exit_code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -111,6 +136,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, as with `| head`; Python would complain once more when it flushes.
         sys.stdout = None
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = None
+        return _fail("cannot write the output: no space left on device", MISSING)
     return result if isinstance(result, int) else 0
 
 

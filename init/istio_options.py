@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE: Final = click.Path(exists=True, dir_okay=False)
 VARIABLES: Final = ("ISTIO_META_DNS_CAPTURE", "ISTIO_META_DNS_AUTO_ALLOCATE")
 _FILES: Final = "meshdns.init.istio_options.files"
 _FOUND: Final = "meshdns.init.istio_options.found"
@@ -38,20 +37,23 @@ def found(ctx: click.Context) -> ProxySettings | None:
     return settings
 
 
-def _remember(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+def _remember(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     """Keep the file's name; when both are known, take over what they say for options that nobody has said better."""
-    files: dict[str | None, Path | None] = ctx.meta.setdefault(_FILES, {})
+    files: dict[str | None, str | None] = ctx.meta.setdefault(_FILES, {})
     files[param.name] = path
     if len(files) == 2:  # noqa: PLR2004 - the two options
         _take_over(ctx, files["mesh_config"], files["pod_annotations"])
 
 
-def _take_over(ctx: click.Context, mesh_config: Path | None, pod_annotations: Path | None) -> None:
+def _take_over(ctx: click.Context, mesh_config: str | None, pod_annotations: str | None) -> None:
     if not (mesh_config or pod_annotations or any(name in os.environ for name in VARIABLES)):
         return
-    from meshdns.init.proxyconfig import proxy_settings  # noqa: PLC0415 - hardly anybody needs it
+    from pathlib import Path  # noqa: PLC0415 - hardly anybody needs it
 
-    read = proxy_settings(mesh_config, pod_annotations, os.environ)
+    from meshdns.init.proxyconfig import proxy_settings  # noqa: PLC0415 - as above
+
+    mesh, pod = (None if path is None else Path(path) for path in (mesh_config, pod_annotations))
+    read = proxy_settings(mesh, pod, os.environ)
     for warning in read.warnings:
         click.echo(f"meshdns: warning: {warning}", err=True)
     # click wants a list of values for an option that may be repeated; ours is one comma list.

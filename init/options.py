@@ -7,11 +7,9 @@ that `plan` would not see what `install` sees.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -50,7 +48,7 @@ class Settings:
         """Return the option `--config FILE`, whose keys are the group's option names."""
         return click.option(
             "--config",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=click.Path(exists=True, dir_okay=False),
             envvar=self.variable("config"),
             is_eager=True,
             expose_value=False,
@@ -71,13 +69,15 @@ class Settings:
             if variable.startswith(self.prefix) and variable not in known and not _is_from_kubelet(variable, value):
                 click.echo(f"meshdns: warning: nothing reads {variable}{nearest(variable, known)}", err=True)
 
-    def _read_file(self, ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    def _read_file(self, ctx: click.Context, param: click.Parameter, path: str | None) -> None:
         if path is None:
             return
+        from pathlib import Path  # noqa: PLC0415 - 5 ms, and most have no file
+
         from meshdns.resolver.source.manifest import ManifestError, read_settings  # noqa: PLC0415 - YAML costs 10 ms and 3 MB
 
         try:
-            values = read_settings(path)
+            values = read_settings(Path(path))
         except ManifestError as error:
             raise click.BadParameter(str(error), ctx, param) from error
         said = {}
@@ -103,5 +103,7 @@ def _is_from_kubelet(variable: str, value: str) -> bool:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Return what may have been meant, as the end of a sentence; nothing where no known name is near."""
+    import difflib  # noqa: PLC0415 - hardly ever is a name unknown
+
     matches = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {matches[0]}?" if matches else ""

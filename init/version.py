@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSION: Final = "0.1.0"
 """By https://semver.org; pyproject.toml takes it from here."""
 
-_BUILT: Final = Path(__file__).with_name("commit")
-"""Written into a wheel when it is built (setup.py); a checkout has none."""
+_BUILT: Final = "commit"
+"""Beside this file in a wheel, written when it is built (setup.py); a checkout has none."""
 _SHA: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -19,8 +21,11 @@ def commit() -> str | None:
 
     None where nobody knows: built outside a checkout, without MESHDNS_REVISION.
     """
-    if _BUILT.is_file():
-        return _BUILT.read_text(encoding="ascii")[:12]
+    from pathlib import Path  # noqa: PLC0415 - 5 ms, and every command imports this module
+
+    built = Path(__file__).with_name(_BUILT)
+    if built.is_file():
+        return built.read_text(encoding="ascii")[:12]
     found = head(Path(__file__).resolve().parents[1] / ".git")
     return found and found[:12]
 

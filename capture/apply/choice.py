@@ -7,19 +7,21 @@ something is installed, `auto` stays with the backend that holds it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS, Backend
 from meshdns.capture.apply.install import uninstall
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
+from meshdns.capture.dialects.nft.render import NAME
 from meshdns.capture.dialects.observed import NOTHING, Observed
 from meshdns.capture.errors import CaptureError, PreflightError
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import Family
-from meshdns.capture.system.runner import MissingProgramError
+from meshdns.capture.system.nftables import has_table
+from meshdns.capture.system.runner import MissingProgramError, demand
 from meshdns.capture.system.scratch import NoScratchError, in_scratch
 from meshdns.capture.system.xtables import heartbeats
+from meshdns.capture.values import dataclass
 
 ORDER: Final = ("nft", "iptables-nft", "iptables-legacy")
 """What `auto` prefers; libiptc is never chosen unasked."""
@@ -67,6 +69,7 @@ def installed(name: str) -> Backend:
     if name != AUTO:
         return BACKENDS[name]()
     found: list[Backend] = []
+    blind: list[Backend] = []
     # Those of iptables first where rules of theirs are.
     names = sorted(ORDER, key=lambda each: each == ORDER[0]) if heartbeats(HEARTBEATS) is not None else ORDER
     for backend in (BACKENDS[each]() for each in names):
@@ -75,10 +78,12 @@ def installed(name: str) -> Backend:
                 return backend
             found.append(backend)
         except MissingProgramError:
-            continue
+            if _left_traces(backend.name):
+                blind.append(backend)
         except PreflightError:
-            found.append(backend)  # which will say why it cannot be read
-    return found[0] if found else BACKENDS[ORDER[0]]()
+            found.append(backend)
+    # Those that cannot be read will say why when they are.
+    return next(iter((*blind, *found)), BACKENDS[ORDER[0]]())
 
 
 def remove_elsewhere(chosen: Backend) -> tuple[str, ...]:
@@ -105,16 +110,21 @@ def uninstall_everywhere(name: str) -> bool:
     if name != AUTO:
         return uninstall(BACKENDS[name]())
     removed = False
-    missing: list[MissingProgramError] = []
+    missing: dict[str, MissingProgramError] = {}
     for each in ORDER:
         try:
             removed |= uninstall(BACKENDS[each]())
         except MissingProgramError as error:
-            missing.append(error)
-    # Programs that are not here have hardly put anything here; the list of heartbeats would tell.
-    if missing and (len(missing) == len(ORDER) or heartbeats(HEARTBEATS) is not None):
-        raise missing[0]
+            missing[each] = error
+    for each, why in missing.items():
+        if _left_traces(each):
+            raise why
     return removed
+
+
+def _left_traces(name: str) -> bool:
+    """Return whether the kernel itself says that a backend whose program is gone has rules here."""
+    return bool(has_table(NAME)) if name == ORDER[0] else heartbeats(HEARTBEATS) is not None
 
 
 def _may_hold(chosen: Backend) -> list[Backend]:
@@ -134,6 +144,8 @@ def _try(backend: Backend, rules: RuleSet) -> str:
     try:
         in_scratch(lambda: backend.replace(rules, (), NOTHING, 0))
     except NoScratchError:
+        if backend.name == ORDER[0]:
+            demand(ORDER[0])  # without an installation to read, it was not needed so far
         return "it answers (not tried: no scratch namespace without CAP_SYS_ADMIN)"
     return "it works in a scratch namespace"
 

@@ -11,7 +11,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS
@@ -21,6 +20,7 @@ from meshdns.capture.apply.record import Record, from_comments, to_comments
 from meshdns.capture.errors import CaptureError, ConfirmError, PreflightError
 from meshdns.capture.system import notes
 from meshdns.capture.system.namespace import locked
+from meshdns.capture.values import dataclass, replace
 
 NOTE: Final = "commit"
 POLL_S: Final = 0.5

@@ -5,7 +5,6 @@ Only what is ours is looked at: nobody else's rule is drift.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Callable, Iterator
 
@@ -44,7 +43,12 @@ def differences(wanted: RuleSet, held: Observed, text: Callable[[Rule], str]) ->
     `text` says a rule in the backend's words.
     """
     expected = [f"{chain.name}: {rule.id}: {text(rule)}" for chain in wanted.chains for rule in chain.rules]
-    marked = difflib.ndiff(expected, list(_live(wanted, held, text)), linejunk=None, charjunk=None)
+    live = list(_live(wanted, held, text))
+    if live == expected:
+        return ()
+    import difflib  # noqa: PLC0415 - hardly ever is there a difference to tell
+
+    marked = difflib.ndiff(expected, live, linejunk=None, charjunk=None)
     return tuple(line for line in marked if line[0] in "-+")
 
 

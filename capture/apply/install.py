@@ -5,8 +5,6 @@ The caller is in the right network namespace, holds its lock, and says what vers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from meshdns.capture.apply import scopes, steering
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.compare import Condition, compare, differences
@@ -16,6 +14,7 @@ from meshdns.capture.errors import ApplyError, CaptureError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from meshdns.capture.errors import SpecError
 from meshdns.capture.policy.settings import from_settings, to_settings
 from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.values import dataclass
 
 MAX_RECORD_BYTES = 1024 * 1024
 """Far above any configuration; keeps a foreign chain of comments from being decoded at any price."""

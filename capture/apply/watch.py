@@ -62,6 +62,8 @@ class Watch:
     nameservers: Nameservers
     version: str
     known: Record | None = None
+    said: str = ""
+    """The trouble that was logged last and lasts: once for as long as it is the same."""
     _listed: tuple[Server, ...] | None = None
     _seen: tuple[Server, ...] | None = None
 
@@ -138,6 +140,11 @@ def _look(there: Watch, by: tuple[str, ...], dismissed: Callable[[], bool]) -> b
             if not dismissed():
                 there.look(by)
     except CaptureError as error:
-        logger.error("%s: trying again", error)  # noqa: TRY400 - its text is all there is to say
+        if str(error) != there.said:
+            logger.error("%s: trying again until it works", error)  # noqa: TRY400 - its text is all there is to say
+        there.said = str(error)
         return False
+    if there.said:
+        logger.info("it works again")
+    there.said = ""
     return True

@@ -5,15 +5,17 @@ Values only. Whether they are what they should be is `apply/compare.py`'s questi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from meshdns.capture.policy.ruleset import Hook, Rule, Stage
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedRule:
-    """One rule in the kernel. `rule` is None where nobody of ours could have written it; its `why` is always empty."""
+    """One rule in the kernel. `rule` is None where nobody of ours could have written it; its `why` is always empty.
+
+    `text` says what stands there instead; a dialect may leave it empty where there is a `rule`.
+    """
 
     rule: Rule | None
     text: str

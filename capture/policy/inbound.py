@@ -1,12 +1,12 @@
 """The plan for packets that come in: to the operator's proxy, or by a virtual interface as outbound traffic.
 
-`in-divert` looks at every packet, `in-nat` at the first of each connection. Called by `plan.py` alone.
+`in-divert` looks at every packet, `in-nat` at the first of each connection; `out-divert` brings answers back to a
+transparent proxy. Called by `plan.py` alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from meshdns.capture.policy.ruleset import (
     ConnectionState,
@@ -14,6 +14,7 @@ from meshdns.capture.policy.ruleset import (
     Match,
     Redirect,
     Rule,
+    SetConnectionMark,
     SetMark,
     TransparentProxy,
     among,
@@ -22,6 +23,7 @@ from meshdns.capture.policy.ruleset import (
 )
 from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, Ports
 from meshdns.capture.policy.terms import DIGIT, LO, TCP, TCP_AND_UDP, alone, by_family, lookups, outbound
+from meshdns.capture.values import replace
 
 
 def in_divert(spec: CaptureSpec) -> Iterator[Rule]:
@@ -51,6 +53,10 @@ def _in_tproxy(spec: CaptureSpec) -> Iterator[Rule]:
     Only what begins a connection is handed over, so that connections from before the installation, and answers to this
     machine's own, go where they went. What the machine sends itself never loops: it comes in by lo.
     """
+    for family in spec.families:
+        why = "the proxy calls the application by its client's address: the answers are to find it"
+        marked = Match(family=family, in_interface=LO, protocols=TCP, mark=among([spec.tproxy_mark]))
+        yield Rule(f"in-tproxy-keep-{DIGIT[family]}", why, marked, SetConnectionMark(spec.tproxy_mark))
     yield alone("in-tproxy-lo", "this machine's own packet, the proxy's among them", Match(in_interface=LO))
     if spec.virtual_interfaces:
         virtual = Match(in_interface=among(spec.virtual_interfaces))
@@ -66,6 +72,17 @@ def _in_tproxy(spec: CaptureSpec) -> Iterator[Rule]:
         yield Rule(f"in-tproxy-{DIGIT[family]}", "inbound TCP that is captured, its addresses kept", match, action)
         # iptables drops it by itself where no socket listens, nft lets it pass: it must not pass the proxy by.
         yield Rule(f"in-tproxy-nobody-{DIGIT[family]}", "no proxy listens on the inbound port", match, Drop())
+
+
+def out_divert(spec: CaptureSpec) -> Iterator[Rule]:
+    """Yield the rules that lead an application's answers to a proxy that called by its client's address, as Envoy may.
+
+    They are addressed to that client, and would leave by the default route.
+    """
+    for family in spec.families if spec.tproxy else ():
+        why = "an answer to the proxy, which called by its client's address: routing is to keep it on this machine"
+        match = Match(family=family, protocols=TCP, connection_mark=among([spec.tproxy_mark]))
+        yield Rule(f"out-tproxy-{DIGIT[family]}", why, match, SetMark(spec.tproxy_mark))
 
 
 def in_nat(spec: CaptureSpec) -> Iterator[Rule]:

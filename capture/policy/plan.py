@@ -15,10 +15,10 @@ outside is planned in `inbound.py`, in the same terms.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
-from meshdns.capture.policy.inbound import in_divert, in_nat
+from meshdns.capture.policy.inbound import in_divert, in_nat, out_divert
 from meshdns.capture.policy.ruleset import (
     Beat,
     Chain,
@@ -54,17 +54,20 @@ from meshdns.capture.policy.terms import (
     lookups,
     outbound,
 )
+from meshdns.capture.values import replace
 
 EMPTY_DATAGRAM_BYTES: Final = 8
 """A UDP header and nothing behind it (RFC 768)."""
 
 
+@lru_cache(maxsize=4)
 def plan(spec: CaptureSpec) -> RuleSet:
     """Return the rules that do what `spec` says. The same spec gives the same rules."""
     chains = (
         Chain("beat-out", Hook.OUTPUT, Stage.MARK, tuple(_beat_out(spec))),
         Chain("beat-in", Hook.INPUT, Stage.COUNT, tuple(_beat_in(spec))),
         Chain("zone", Hook.OUTPUT, Stage.ZONE, tuple(_zone(spec))),
+        Chain("out-divert", Hook.OUTPUT, Stage.DIVERT, tuple(out_divert(spec))),
         Chain("nat", Hook.OUTPUT, Stage.TRANSLATE, tuple(_nat(spec))),
         Chain("rest", Hook.OUTPUT, Stage.REFUSE, tuple(_rest(spec))),
         Chain("in-divert", Hook.PREROUTING, Stage.DIVERT, tuple(in_divert(spec))),

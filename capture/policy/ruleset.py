@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Generic, TypeVar
 
 from meshdns.capture.policy.spec import Family, Network, Ports
+from meshdns.capture.values import dataclass
 
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
@@ -76,7 +76,7 @@ def among(values: Iterable[V], *, negated: bool = False) -> Selection[V]:
 def among_ports(ports: Iterable[Ports], *, negated: bool = False) -> Selection[Ports]:
     """Return the selection of these ports; ranges that touch or overlap are one."""
     merged: list[Ports] = []
-    for ports_now in sorted(ports):
+    for ports_now in sorted(ports, key=lambda each: each.first):
         if merged and ports_now.first <= merged[-1].last + 1:
             merged[-1] = Ports(merged[-1].first, max(merged[-1].last, ports_now.last))
         else:
@@ -102,6 +102,8 @@ class Match:
     uid: Selection[int] | None = None
     gid: Selection[int] | None = None
     mark: Selection[int] | None = None
+    connection_mark: Selection[int] | None = None
+    """Of the connection that it belongs to."""
     alive: bool | None = None
     """Whether a heartbeat of the packet's family was seen within the timeout."""
     source: Selection[Network] | None = None
@@ -168,6 +170,13 @@ class SetMark:
 
 
 @dataclass(frozen=True, slots=True)
+class SetConnectionMark:
+    """The packet's connection is marked, for what comes later and for what comes back; evaluation goes on."""
+
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """TCP only: refused at once, by a reset."""
 
@@ -194,7 +203,19 @@ class Count:
     """Nothing but the rule's own counter."""
 
 
-Action = LeaveAlone | Redirect | TransparentProxy | SetZone | SetMark | Reset | Refuse | Drop | Beat | Count
+Action = (
+    LeaveAlone
+    | Redirect
+    | TransparentProxy
+    | SetZone
+    | SetMark
+    | SetConnectionMark
+    | Reset
+    | Refuse
+    | Drop
+    | Beat
+    | Count
+)
 
 
 @dataclass(frozen=True, slots=True)

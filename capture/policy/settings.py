@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -20,12 +19,12 @@ Json = Any
 
 def to_settings(spec: CaptureSpec) -> dict[str, Json]:
     """Return the spec as JSON values."""
-    return {field.name: _plain(getattr(spec, field.name)) for field in fields(spec)}
+    return {name: _plain(getattr(spec, name)) for name in CaptureSpec.__annotations__}
 
 
 def from_settings(settings: Mapping[str, Json]) -> CaptureSpec:
     """Return the spec that `to_settings` wrote; SpecError or ValueError for anything else."""
-    if not isinstance(settings, Mapping) or set(settings) != {field.name for field in fields(CaptureSpec)}:
+    if not isinstance(settings, Mapping) or set(settings) != set(CaptureSpec.__annotations__):
         raise SpecError("cannot read the configuration: it is of another version")
     return CaptureSpec(**{name: _READERS[name](value) for name, value in settings.items()})
 

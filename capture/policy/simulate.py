@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Final
 
 from meshdns.capture.policy.ruleset import (
@@ -25,6 +24,7 @@ from meshdns.capture.policy.ruleset import (
     Rule,
     RuleSet,
     Selection,
+    SetConnectionMark,
     SetMark,
     SetZone,
     Stage,
@@ -32,6 +32,7 @@ from meshdns.capture.policy.ruleset import (
 )
 from meshdns.capture.policy.spec import Address, Family, Network, Ports
 from meshdns.capture.policy.terms import LISTENER
+from meshdns.capture.values import dataclass, replace
 
 NOTHING_MATCHES: Final = "no rule captures it"
 
@@ -49,6 +50,7 @@ class Packet:
     """Owner of the sending socket; None where a packet has no local sender."""
     gid: int | None = None
     mark: int = 0
+    connection_mark: int = 0
     out_interface: str = ""
     in_interface: str = ""
     local: bool = False
@@ -98,7 +100,9 @@ def simulate(rules: RuleSet, packet: Packet, alive: Collection[Family]) -> Verdi
     return verdict
 
 
-def _walk(chain: Chain, packet: Packet, verdict: Verdict, alive: Collection[Family]) -> tuple[Packet, Verdict, bool]:
+def _walk(  # noqa: C901 - one case for each action
+    chain: Chain, packet: Packet, verdict: Verdict, alive: Collection[Family]
+) -> tuple[Packet, Verdict, bool]:
     """Take the packet through one chain: what it is now, what its fate is so far, whether its way ends here."""
     for rule in chain.rules:
         if not holds(rule.match, packet, alive):
@@ -108,6 +112,8 @@ def _walk(chain: Chain, packet: Packet, verdict: Verdict, alive: Collection[Fami
                 verdict = replace(verdict, zone=zone if verdict.zone is None else verdict.zone)
             case SetMark(mark):
                 packet = replace(packet, mark=mark)
+            case SetConnectionMark(mark):
+                packet = replace(packet, connection_mark=mark)
             case LeaveAlone():
                 # The chain that translates says best why a packet is direct: it has every exemption there is.
                 decides = chain.stage is Stage.TRANSLATE or verdict.rule is None
@@ -142,6 +148,7 @@ def holds(match: Match, packet: Packet, alive: Collection[Family]) -> bool:
         and _covers(match.uid, packet.uid)
         and _covers(match.gid, packet.gid)
         and _covers(match.mark, packet.mark)
+        and _covers(match.connection_mark, packet.connection_mark)
         and _contains(match.source, packet.source)
         and _contains(match.destination, packet.destination)
         and _has_port(match.source_ports, packet.source_port)

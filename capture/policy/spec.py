@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from meshdns.capture.errors import SpecError
+from meshdns.capture.values import dataclass
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,7 +63,7 @@ class InboundMode(enum.Enum):
     TPROXY = "tproxy"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Ports:
     """Ports from `first` to `last`, both included, 1-65535."""
 

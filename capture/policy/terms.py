@@ -6,12 +6,12 @@ What is asked of a packet, and in which order, is decided where they are used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from meshdns.capture.policy.ruleset import LeaveAlone, Match, Protocol, Rule, among, among_networks, among_ports
 from meshdns.capture.policy.spec import CaptureSpec, Family, Network, Ports
+from meshdns.capture.values import replace
 
 TCP: Final = (Protocol.TCP,)
 UDP: Final = (Protocol.UDP,)

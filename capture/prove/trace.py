@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final
 
-from meshdns.capture.dialects.nft.render import rule_text
+from meshdns.capture.dialects.nft.render import TRACE_NAME, rule_text
 from meshdns.capture.errors import ApplyError, PreflightError
 from meshdns.capture.policy.ruleset import (
     Count,
@@ -31,7 +31,7 @@ from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Ports
 from meshdns.capture.policy.terms import DNS, LO, TCP_AND_UDP
 from meshdns.capture.system.runner import run, stream
 
-TABLE: Final = "inet meshdns_trace"
+TABLE: Final = f"inet {TRACE_NAME}"
 TRACED: Final = frozenset({"nft", "iptables-nft"})
 """Backends whose rules nf_tables holds."""
 PRIORITY: Final = -302
@@ -143,9 +143,8 @@ def tell(line: str, handles: Handles, rules: Mapping[str, Rule], seen: set[str])
 
 
 def remove() -> None:
-    """Remove the second table, there or not; creates nothing."""
-    if run(["nft", "list", "table", *TABLE.split()]).exit_code == 0:
-        run(["nft", "delete", "table", *TABLE.split()])
+    """Remove the second table."""
+    run(["nft", "delete", "table", *TABLE.split()])
 
 
 def _load(text: str) -> None:

@@ -20,7 +20,7 @@ from meshdns.capture.apply.install import Installation, inspect
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
-from meshdns.capture.policy.ruleset import RuleSet
+from meshdns.capture.policy.ruleset import Hook, Redirect, RuleSet, TransparentProxy
 from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import CaptureSpec, Family, Server
 from meshdns.capture.policy.terms import LISTENER
@@ -39,6 +39,7 @@ from meshdns.capture.prove.checks import (
 )
 from meshdns.capture.prove.exchange import Fault, Reply
 from meshdns.capture.prove.probe import ROUND_S, can_be, greeting, send_all
+from meshdns.capture.system.listeners import Listener, listeners
 
 ORDINARY: Final = 65534
 """nobody, on most systems: no process of the mesh's is likely to be it."""
@@ -92,6 +93,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
     if not rules_only:
         yield from _heartbeat(rules)
         yield from _packets(rules, question)
+        yield from _inbound(rules)
 
 
 def _inspect(backend: Backend, question: Question) -> Installation | None:
@@ -163,6 +165,36 @@ def _packets(rules: _Rules, question: Question) -> Iterator[Finding]:
     again = send_all([check.probe for check in second], question.wait_s)
     yield from map(judge, second, again)
     yield from _counters(rules, before, (*first, *second), (*replies, *again))
+
+
+def _inbound(rules: _Rules) -> Iterator[Finding]:
+    """Yield whether inbound TCP is captured. The rules' counters prove it, for no packet of ours comes from outside."""
+    heard = tuple(listeners()) if rules.spec.inbound_ports else ()
+    port = rules.spec.inbound_port
+    counted = _counted(rules)
+    for chain in rules.wanted.chains:
+        for rule in chain.rules if chain.hook is Hook.PREROUTING else ():
+            if rule.action not in {Redirect(port), TransparentProxy(port, rules.spec.tproxy_mark)}:
+                continue
+            step = f"inbound {rule.match.family.value if rule.match.family else ''}"
+            if not any(_hears(one, port, rule.match.family) for one in heard):
+                why = f"nobody listens for what comes in on port {port}: start the proxy, or see --inbound-port"
+                yield Finding(step, Outcome.FAILED, why)
+            elif counted[rule.id]:
+                yield Finding(step, Outcome.PROVEN, f"{counted[rule.id]} connections since it was installed")
+            else:
+                why = "not proven: no connection from outside so far: make one from another machine, and verify again"
+                yield Finding(step, Outcome.UNCHECKED, why)
+
+
+def _hears(listener: Listener, port: int, family: Family | None) -> bool:
+    """Return whether connections of a family that are sent to this port may get to the listener."""
+    version = 4 if family is Family.IPV4 else 6
+    address = listener.address
+    reached = not address.is_loopback and (
+        address.version == version or (address.is_unspecified and address.version >= version)
+    )
+    return listener.protocol == "tcp" and listener.port == port and reached
 
 
 def _planner(rules: _Rules, question: Question) -> Planner:

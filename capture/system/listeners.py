@@ -6,12 +6,12 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Final
 
 from meshdns.capture.policy.spec import Address
+from meshdns.capture.system.proc import net_lines
+from meshdns.capture.values import dataclass
 
 TCP_LISTEN: Final = "0A"
 """include/net/tcp_states.h"""
@@ -39,7 +39,7 @@ class Listener:
 def listeners() -> Iterator[Listener]:
     """Yield the sockets that wait for packets or connections."""
     for name in ("udp", "udp6", "tcp", "tcp6"):
-        for line in _lines(name)[1:]:
+        for line in net_lines(name)[1:]:
             words = line.split()
             if len(words) < _COLUMNS or (name.startswith("tcp") and words[3] != TCP_LISTEN):
                 continue
@@ -51,7 +51,7 @@ def addresses_of(interface: str) -> tuple[Address, ...]:
     """Return where what enters by an interface goes when it is redirected: its first IPv4 address, any of IPv6."""
     v6 = (
         IPv6Address(bytes.fromhex(words[0]))
-        for line in _lines("if_inet6")
+        for line in net_lines("if_inet6")
         if (words := line.split())[5] == interface and words[3] != _SCOPE_LINK
     )
     return (*_first_ipv4(interface), *v6)
@@ -74,10 +74,3 @@ def _hex_address(text: str) -> Address:
     """Read an address as /proc prints it: words of 32 bits in the machine's own order."""
     raw = b"".join(bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8))
     return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)  # noqa: PLR2004 - bytes of an IPv4 address
-
-
-def _lines(name: str) -> list[str]:
-    try:
-        return Path(f"/proc/thread-self/net/{name}").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []  # a kernel without that family

@@ -3,10 +3,12 @@
 Without pyroute2, which costs 190 ms: setns(2) and /proc/net say all that is needed here.
 """
 
+# pathlib costs 5 ms: see proc.py
+# ruff: noqa: PTH103, PTH108, PTH116
+
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -15,18 +17,18 @@ import socket
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Final
 
 from meshdns.capture.errors import PreflightError, SpecError
 from meshdns.capture.policy.spec import Address, Family
+from meshdns.capture.system.proc import net_lines
 
 CLONE_NEWNET: Final = 0x40000000
 """linux/sched.h"""
-NAMED: Final = Path("/run/netns")
+NAMED: Final = "/run/netns"
 """Where `ip netns add` keeps names."""
 OWN: Final = "/proc/thread-self/ns/net"
-LOCKS: Final = Path("/run/meshdns")
+LOCKS: Final = "/run/meshdns"
 LOCK_WAIT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.05
 
@@ -55,15 +57,15 @@ def entered(target: str | None) -> Iterator[None]:
         os.close(here)
 
 
-def _path(target: str) -> Path:
+def _path(target: str) -> str:
     pid = target.removeprefix("pid:")
     if pid != target:
         if not re.fullmatch(r"[1-9][0-9]{0,9}", pid, re.ASCII):
             raise SpecError(f"cannot use --netns {target!r}: after 'pid:' stands the number of a process")
-        return Path(f"/proc/{pid}/ns/net")
+        return f"/proc/{pid}/ns/net"
     if not target or "\0" in target or target in {".", ".."}:
         raise SpecError(f"cannot use --netns {target!r}: give a name from `ip netns`, a path, or pid:N")
-    return Path(target) if "/" in target else NAMED / target
+    return target if "/" in target else f"{NAMED}/{target}"
 
 
 def _enter(descriptor: int, name: str) -> None:
@@ -74,6 +76,8 @@ def _enter(descriptor: int, name: str) -> None:
         except OSError as error:
             code = error.errno or errno.EIO
     else:
+        import ctypes  # noqa: PLC0415 - 2 ms, and Python 3.12 does without
+
         libc = ctypes.CDLL(None, use_errno=True)
         code = ctypes.get_errno() if libc.setns(descriptor, CLONE_NEWNET) else 0
     if code == errno.EINVAL:
@@ -98,7 +102,7 @@ def global_families() -> frozenset[Family]:
 def _ipv4() -> Iterator[IPv4Address]:
     # fib_trie lists routes; an address of ours is a leaf with a local host route of 32 bits below it.
     leaf = ""
-    for line in _lines("fib_trie"):
+    for line in net_lines("fib_trie"):
         words = line.split()
         if words[:1] == ["|--"]:
             leaf = words[1]
@@ -107,15 +111,8 @@ def _ipv4() -> Iterator[IPv4Address]:
 
 
 def _ipv6() -> Iterator[IPv6Address]:
-    for line in _lines("if_inet6"):
+    for line in net_lines("if_inet6"):
         yield IPv6Address(int(line.split()[0], 16))
-
-
-def _lines(name: str) -> list[str]:
-    try:
-        return Path(f"/proc/thread-self/net/{name}").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []  # a kernel without that family
 
 
 @contextlib.contextmanager
@@ -134,16 +131,20 @@ def locked() -> Iterator[None]:
         yield
 
 
+def about_this(kind: str) -> str:
+    """Return the path of what is kept on disk about this namespace, one file for each kind."""
+    return f"{LOCKS}/{kind}-{os.stat(OWN).st_ino}"
+
+
 def _take() -> contextlib.AbstractContextManager[object] | None:
-    inode = Path(OWN).stat().st_ino
     try:
-        LOCKS.mkdir(mode=0o755, exist_ok=True)
-        return _take_file(LOCKS / f"capture-{inode}.lock")
+        os.makedirs(LOCKS, mode=0o755, exist_ok=True)
+        return _take_file(f"{about_this('capture')}.lock")
     except OSError:
         return _take_socket()
 
 
-def _take_file(path: Path) -> contextlib.AbstractContextManager[object] | None:
+def _take_file(path: str) -> contextlib.AbstractContextManager[object] | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, descriptor)
@@ -152,13 +153,19 @@ def _take_file(path: Path) -> contextlib.AbstractContextManager[object] | None:
         except BlockingIOError:
             return None
         try:
-            current = path.stat().st_ino == os.fstat(descriptor).st_ino
+            current = os.stat(path).st_ino == os.fstat(descriptor).st_ino
         except FileNotFoundError:
             current = False
         if not current:
             return None  # its last holder removed it between our open and our lock
-        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(remove_file, path)
         return stack.pop_all()
+
+
+def remove_file(path: str) -> None:
+    """Remove a file, there or not."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _take_socket() -> contextlib.AbstractContextManager[object] | None:

@@ -4,17 +4,19 @@ Who writes there is root or nobody: the directory belongs to it. Every note is g
 the rules are.
 """
 
+# pathlib costs 5 ms: see proc.py
+# ruff: noqa: PTH103, PTH105, PTH108, PTH123
+
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from meshdns.capture.errors import PreflightError
-from meshdns.capture.system.namespace import LOCKS, OWN
+from meshdns.capture.system.namespace import LOCKS, about_this, remove_file
 
 MAX_NOTE_BYTES: Final = 4 * 1024 * 1024
 WATCH: Final = "watch"
@@ -23,7 +25,7 @@ WATCH: Final = "watch"
 def read(kind: str) -> bytes | None:
     """Return the note of that kind about this namespace, None where there is none that we may read."""
     try:
-        with _path(kind).open("rb") as file:
+        with open(about_this(kind), "rb") as file:
             return file.read(MAX_NOTE_BYTES)
     except OSError:
         return None
@@ -31,15 +33,15 @@ def read(kind: str) -> bytes | None:
 
 def write(kind: str, content: bytes) -> None:
     """Leave a note, in place of an older one at once; PreflightError where nothing can be written."""
-    path = _path(kind)
-    new = path.with_suffix(".new")
+    path = about_this(kind)
+    new = f"{path}.new"
     try:
-        LOCKS.mkdir(mode=0o755, exist_ok=True)
-        new.unlink(missing_ok=True)
+        os.makedirs(LOCKS, mode=0o755, exist_ok=True)
+        remove_file(new)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        new.replace(path)
+        os.replace(new, path)
     except OSError as error:
         raise PreflightError(f"cannot write {path}: {error.strerror}") from error
 
@@ -47,7 +49,7 @@ def write(kind: str, content: bytes) -> None:
 def remove(kind: str) -> None:
     """Take a note away, there or not."""
     with contextlib.suppress(OSError):
-        _path(kind).unlink()
+        os.unlink(about_this(kind))
 
 
 @contextlib.contextmanager
@@ -56,9 +58,9 @@ def watching() -> Iterator[Callable[[], bool]]:
 
     PreflightError where another watch is at it, or where nothing can be written.
     """
-    path = _path(WATCH)
+    path = about_this(WATCH)
     try:
-        LOCKS.mkdir(mode=0o755, exist_ok=True)
+        os.makedirs(LOCKS, mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise PreflightError(
@@ -68,7 +70,7 @@ def watching() -> Iterator[Callable[[], bool]]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield lambda: os.fstat(descriptor).st_nlink == 0
         if os.fstat(descriptor).st_nlink:
-            path.unlink(missing_ok=True)
+            remove_file(path)
     except BlockingIOError as error:
         raise PreflightError("cannot watch the rules: another `meshdns capture watch` does it already") from error
     finally:
@@ -78,7 +80,3 @@ def watching() -> Iterator[Callable[[], bool]]:
 def dismiss_watch() -> None:
     """Tell the watch of this namespace, if any, that what it watches is about to be removed on purpose."""
     remove(WATCH)
-
-
-def _path(kind: str) -> Path:
-    return LOCKS / f"{kind}-{Path(OWN).stat().st_ino}"

@@ -39,7 +39,7 @@ def _place_for_units() -> str | None:
         own = Path(OWN).stat()
         if own.st_ino == Path("/proc/1/ns/net").stat().st_ino:
             return ""
-        named = list(NAMED.iterdir())
+        named = list(Path(NAMED).iterdir())
     except OSError:
         return None
     return next((str(path) for path in named if _same(path, own.st_dev, own.st_ino)), None)

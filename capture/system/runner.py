@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from meshdns.capture.errors import PreflightError
+from meshdns.capture.values import dataclass
 
 TIMEOUT_S: Final = 30
 """A kernel answers in milliseconds; whoever takes longer waits for a lock that nobody will give up."""
@@ -20,6 +19,7 @@ PR_SET_PDEATHSIG: Final = 1
 """linux/prctl.h"""
 PACKAGES: Final = {
     "nft": "nftables",
+    "unshare": "util-linux",
     **{
         f"{program}-{variant}-{what}": "iptables"
         for program in ("iptables", "ip6tables")
@@ -28,6 +28,8 @@ PACKAGES: Final = {
     },
 }
 """Debian's names for what holds a program."""
+BESIDES_PATH: Final = ("/usr/sbin", "/sbin")
+"""Where Debian keeps the programs of netfilter, and where the PATH of an ordinary user does not look."""
 
 
 class MissingProgramError(PreflightError):
@@ -55,16 +57,32 @@ def run(arguments: Sequence[str], stdin: str = "", *, timeout_s: float = TIMEOUT
             errors="replace",
             timeout=timeout_s,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},  # messages are matched in English
+            env=_environment(),
         )
     except FileNotFoundError as error:
-        package = PACKAGES.get(program, program)
-        raise MissingProgramError(f"cannot run {program}: it is not on PATH: install the package {package}") from error
+        raise _missing(program) from error
     except PermissionError as error:
         raise PreflightError(f"cannot run {program}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise PreflightError(f"cannot run {program}: no end after {timeout_s:g} s") from error
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def demand(program: str) -> None:
+    """Raise MissingProgramError where a program cannot be run because it is not here."""
+    places = os.get_exec_path(_environment())
+    if not any(os.access(f"{place}/{program}", os.X_OK) for place in places):
+        raise _missing(program)
+
+
+def _missing(program: str) -> MissingProgramError:
+    package = PACKAGES.get(program, program)
+    return MissingProgramError(f"cannot run {program}: it is not on PATH: install the package {package}")
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *BESIDES_PATH))
+    return {**os.environ, "PATH": path, "LC_ALL": "C"}  # messages are matched in English
 
 
 def start(arguments: Sequence[str]) -> None:
@@ -92,7 +110,7 @@ def stream(arguments: Sequence[str], stop: int) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "LC_ALL": "C"},
+            env=_environment(),
             preexec_fn=_die_with_us,  # noqa: PLW1509 - one system call, and no thread of ours holds a lock for it
         )
     except OSError as error:
@@ -105,6 +123,8 @@ def stream(arguments: Sequence[str], stop: int) -> Iterator[str]:
 
 
 def _die_with_us() -> None:
+    import ctypes  # noqa: PLC0415 - 2 ms, and only what follows a stream needs it
+
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

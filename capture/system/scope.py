@@ -14,10 +14,10 @@ import errno
 import os
 import socket
 import struct
-from pathlib import Path
 from typing import Final
 
 from meshdns.capture.errors import ApplyError, PreflightError
+from meshdns.capture.system.proc import net_lines
 
 METRIC: Final = 1337
 LOOPBACK: Final = socket.inet_pton(socket.AF_INET6, "::1")
@@ -47,11 +47,7 @@ def with_ipv6() -> frozenset[str]:
 
 
 def _rows(name: str) -> list[list[str]]:
-    try:
-        text = Path(f"/proc/thread-self/net/{name}").read_text(encoding="utf-8")
-    except OSError:
-        return []  # a kernel without IPv6
-    return [line.split() for line in text.splitlines()]
+    return [line.split() for line in net_lines(name)]
 
 
 def make_reachable(interface: str) -> None:

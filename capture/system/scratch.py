@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -45,6 +44,8 @@ def in_scratch(function: Callable[[], T]) -> T:
 
 
 def _leave() -> None:
+    import ctypes  # noqa: PLC0415 - 2 ms, and only what is installed for the first time is tried
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
         cause = os.strerror(ctypes.get_errno()).lower()

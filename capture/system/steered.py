@@ -9,8 +9,9 @@ import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import Final
+
+from meshdns.capture.system.proc import net_lines
 
 OWNER: Final = 133
 """Who made a rule or a route (rtm_protocol in rtnetlink(7)): nobody of /etc/iproute2/rt_protos has this number."""
@@ -34,11 +35,7 @@ def is_steered() -> bool:
 
 
 def _has_pass_through() -> bool:
-    try:
-        lines = Path("/proc/thread-self/net/if_inet6").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False  # a kernel without IPv6
-    return any(line.startswith(PASS_THROUGH.packed.hex()) for line in lines)
+    return any(line.startswith(PASS_THROUGH.packed.hex()) for line in net_lines("if_inet6"))
 
 
 def _rule_owners() -> set[int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.system.proc import net
 
 _NAMES: Final = {Family.IPV4: "ip_tables_names", Family.IPV6: "ip6_tables_names"}
 _COARSE_CLOCK: Final = 6
@@ -20,7 +20,7 @@ _TICKS_WRAP_AT: Final = 2**32
 def legacy_tables(family: Family) -> frozenset[str]:
     """Return the legacy tables that exist; PreflightError where we may not look."""
     try:
-        return frozenset(_net(_NAMES[family]).split())
+        return frozenset(net(_NAMES[family]).split())
     except FileNotFoundError:
         return frozenset()  # a kernel without them, or without any table so far
     except PermissionError as error:
@@ -30,7 +30,7 @@ def legacy_tables(family: Family) -> frozenset[str]:
 def heartbeats(name: str) -> str | None:
     """Return what the kernel's list `name` of xt_recent remembers, None where no rule has such a list."""
     try:
-        return _net(f"xt_recent/{name}")
+        return net(f"xt_recent/{name}")
     except OSError:
         return None
 
@@ -44,7 +44,9 @@ def ticks() -> tuple[float, float]:
 
 def missing_capabilities() -> tuple[str, ...]:
     """Return which of CAP_NET_ADMIN and CAP_NET_RAW this process lacks: iptables' own messages do not always say."""
-    for line in Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as in proc.py
+        lines = file.read().splitlines()
+    for line in lines:
         name, _, value = line.partition(":")
         if name == "CapEff":
             return tuple(capability for capability, bit in _CAPABILITIES if not int(value, 16) >> bit & 1)
@@ -53,7 +55,3 @@ def missing_capabilities() -> tuple[str, ...]:
 
 _CAPABILITIES: Final = (("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13))
 """linux/capability.h"""
-
-
-def _net(name: str) -> str:
-    return Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii", errors="replace")

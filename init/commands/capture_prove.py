@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from meshdns.capture.apply.choice import installed
@@ -18,15 +16,15 @@ from meshdns.init.capture_options import (
     any_given,
     listed_servers,
     place_options,
+    recorded_options,
     rules_only_option,
-    spec_options,
     to_spec,
 )
 
 
 @click.command()
 @rules_only_option
-@spec_options
+@recorded_options
 @place_options
 @click.pass_context
 def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only: bool, **options: object) -> None:
@@ -34,13 +32,15 @@ def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only
 
     Exits with 126 when a step fails.
 
+    Options of `install` may be given too, and then stand in the place of what was recorded.
+
     \b
     Example:
       meshdns capture verify
     """
     with entered(netns):
         spec = to_spec(options)[0] if any_given(ctx, options) else None
-        question = Question(spec, _listed(Path(str(options["resolv_conf"]))), defaults.PROBE_SUFFIX)
+        question = Question(spec, _listed(str(options["resolv_conf"])), defaults.PROBE_SUFFIX)
         findings = []
         for finding in verify_steps(installed(backend), question, rules_only=rules_only):
             _print(finding)
@@ -51,7 +51,7 @@ def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only
         raise VerificationError(f"cannot verify capture: {failed[0].step}: {failed[0].why}{more}")
 
 
-def _listed(path: Path) -> tuple[Server, ...]:
+def _listed(path: str) -> tuple[Server, ...]:
     """Return resolv.conf's servers, which are asked where every server is captured; none if it cannot be read."""
     try:
         return listed_servers(path)

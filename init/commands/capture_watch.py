@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import click
 
@@ -18,7 +17,7 @@ from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import CaptureSpec, Server
 from meshdns.capture.system.namespace import entered
 from meshdns.init import logs
-from meshdns.init.capture_options import any_given, listed_servers, log_option, place_options, spec_options, to_spec
+from meshdns.init.capture_options import any_given, listed_servers, log_option, place_options, recorded_options, to_spec
 from meshdns.init.stopping import stop_on_signals
 from meshdns.init.version import VERSION
 
@@ -27,13 +26,15 @@ INTERRUPTED = 130
 
 @click.command()
 @log_option
-@spec_options
+@recorded_options
 @place_options
 @click.pass_context
 def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format: str, **options: object) -> int | None:
     """Put the rules back when somebody else removes them; follow the nameservers of resolv.conf.
 
     Runs until SIGTERM, SIGINT or `uninstall`.
+
+    Options of `install` may be given too, and then stand in the place of what was recorded.
 
     \b
     Example:
@@ -61,6 +62,6 @@ def _record(backend: Backend, spec: CaptureSpec | None) -> Record:
 
 def _listed(path: str | None) -> tuple[Server, ...] | None:
     try:
-        return listed_servers(Path(path)) if path else None
+        return listed_servers(path) if path else None
     except PreflightError:
         return None

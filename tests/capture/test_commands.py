@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from namespaces import Namespace, namespace
 
+from meshdns.capture.system import runner
 from meshdns.capture.system.namespace import locked
 from meshdns.init.cli import run
 
@@ -77,7 +78,9 @@ def test_the_life_of_an_installation(pod: Pod) -> None:
     assert pod.capture("status", "--check").code == 0
     assert pod.capture("diff") == Outcome(0, "", "")
     pod.place.run("nft", "flush", "table", "inet", "meshdns")
-    assert pod.capture("status", "--check").code == 10
+    emptied = pod.capture("status", "--check")
+    assert (emptied.code, emptied.out.splitlines()[0][:19]) == (10, "emptied by somebody")
+    assert json.loads(pod.capture("status", "--json").out)["installed"] is False
     assert pod.capture("install").code == 0
     assert pod.capture("status", "--check").code == 0
     assert "removed" in pod.capture("uninstall").out
@@ -183,6 +186,8 @@ REFUSED = {
     "a mark": (["--proxy-mark", "0"], "'0' is not a mark"),
     "a choice": (["--on-resolver-down", "ajar"], "ajar"),
     "all groups and some": (["--owner-group", "all,5"], "--owner-group all"),
+    "all servers and some": (["--dns-servers", "all,1.1.1.1"], "--dns-servers all"),
+    "all servers and listed ones": (["--dns-servers", "resolv-conf", "--dns-servers", "all"], "--dns-servers all"),
     "nothing": (["--exclude-uid", ""], "empty"),
     "an unknown option": (["--dns-prot", "53"], "--dns-port"),
     "a pid": (["--netns", "pid:x"], "pid:x"),
@@ -210,6 +215,7 @@ def test_no_iptables_text_yet_is_a_usage_error(pod: Pod) -> None:
 def test_a_missing_nft_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the program: exit 3, and which package holds it."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runner, "BESIDES_PATH", ())
     refused = pod.capture("install", "--backend", "nft")
     assert refused.code == 3
     assert refused.err == "meshdns: cannot run nft: it is not on PATH: install the package nftables\n"
@@ -343,6 +349,13 @@ def test_a_nameserver_that_is_none_is_warned_of(pod: Pod) -> None:
     assert "ten.zero" in planned.err
 
 
+def test_a_relative_path_is_remembered_from_the_root(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`watch` may follow resolv.conf from another directory than the one `install` was run in."""
+    monkeypatch.chdir(pod.resolv_conf.parent)
+    planned = json.loads(pod.capture("plan", "--format", "json", "--resolv-conf", pod.resolv_conf.name).out)
+    assert planned["spec"]["resolv_conf"] == str(pod.resolv_conf)
+
+
 FAMILIES = {
     "a listed server": ([], "nameserver fd00::1\n", ["ipv6"]),
     "an address": (["10.0.0.2/24"], "nameserver fd00::1\n", ["ipv4", "ipv6"]),
@@ -362,14 +375,14 @@ def test_families_are_those_in_use(pod: Pod, name: str) -> None:
     assert planned["spec"]["families"] == expected
 
 
-def test_an_install_runs_nft_three_times_and_nothing_else(pod: Pod, tmp_path: Path) -> None:
-    """Read, change, read back; one reading when nothing has to change."""
+def test_an_install_runs_nft_twice_and_nothing_else(pod: Pod, tmp_path: Path) -> None:
+    """Change, read back, where nothing was; one reading when nothing has to change; read, change, read back."""
     log = tmp_path / "runs"
     wrapper = tmp_path / "nft"
     wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {shutil.which("nft")} "$@"\n')
     wrapper.chmod(0o755)
     options = ["--resolv-conf", str(pod.resolv_conf), "--backend", "nft"]
-    for runs in (3, 4):
+    for more, runs in (([], 2), ([], 2 + 1), (["--dns-port", "53000"], 2 + 1 + 3)):
         # No other program can be found on this PATH.
-        pod.place.run("env", f"PATH={tmp_path}", sys.executable, MESHDNS, "capture", "install", *options)
+        pod.place.run("env", f"PATH={tmp_path}", sys.executable, MESHDNS, "capture", "install", *options, *more)
         assert len(log.read_text().splitlines()) == runs

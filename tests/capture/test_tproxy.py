@@ -90,6 +90,40 @@ def test_source_and_destination_are_kept(there: World, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_proxy_that_calls_by_its_clients_address_is_answered(there: World, name: str) -> None:
+    """The application sees its client's address, as with Envoy's original_src, and its answers find the proxy."""
+    number, family = list(FAMILIES).index(name), FAMILIES[name]
+    there.install(TPROXY)
+    with (
+        closing(_listener(there, family, 15006, transparent=True)) as proxy,
+        closing(_listener(there, family, 7777)) as application,
+        there.outside.socket(family, socket.SOCK_STREAM) as client,
+        there.pod.socket(family, socket.SOCK_STREAM) as upstream,
+    ):
+        client.bind((NODE[number], 34567))
+        client.connect((POD[number], 7777))
+        inbound, peer = proxy.accept()
+        upstream.settimeout(5)
+        upstream.setsockopt(*TRANSPARENT[family], 1)
+        upstream.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, TPROXY.tproxy_mark)
+        upstream.bind((peer[0], 0))
+        upstream.connect((POD[number], 7777))
+        called, caller = application.accept()
+        with inbound, called:
+            assert caller[0] == NODE[number]
+            for data in (b"x" * 100_000, b"y"):
+                upstream.sendall(data)
+                assert _received(called, len(data)) == data
+                called.sendall(data)
+                assert _received(upstream, len(data)) == data
+                inbound.sendall(data)
+                assert _received(client, len(data)) == data
+    counted = {rule.rule.id: rule.packets for chain in there.held().chains for rule in chain.rules if rule.rule}
+    assert counted[f"in-tproxy-keep-{name[-1]}"] > 4
+    assert counted[f"out-tproxy-{name[-1]}"] > 4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_what_was_connected_before_stays_connected(there: World, name: str) -> None:
     """A connection from before goes on with the application, through the install and the uninstall."""
     number = list(FAMILIES).index(name)

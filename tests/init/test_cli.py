@@ -106,3 +106,15 @@ def test_a_shell_completes_commands_and_values(words: str, expected: set[str]) -
         ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=30, env={"PATH": path}
     )
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_output_that_cannot_be_written_is_told(unbuffered: str) -> None:
+    """A full disk costs exit code 3 and one line, whether Python writes at once or at the end."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "meshdns.init.cli", "--help"]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30, env=environment
+        )
+    assert (done.returncode, done.stderr) == (3, "meshdns: cannot write the output: no space left on device\n")

@@ -26,6 +26,7 @@ from meshdns.capture.policy.ruleset import (
     Refuse,
     Reset,
     Selection,
+    SetConnectionMark,
     SetMark,
     SetZone,
     TransparentProxy,
@@ -105,6 +106,9 @@ def _state(match: Match, family: Family, timeout_s: int | None) -> Iterator[str]
     if match.mark:
         for mark in match.mark.values:
             yield from ("-m", "mark", *_negation(match.mark), "--mark", hex(mark))
+    if match.connection_mark:
+        for mark in match.connection_mark.values:
+            yield from ("-m", "connmark", *_negation(match.connection_mark), "--mark", hex(mark))
     if match.local is not None:
         yield from ("-m", "addrtype", *(() if match.local else ("!",)), "--dst-type", "LOCAL")
     if match.state:
@@ -118,7 +122,7 @@ def _recent(family: Family, *question: str) -> tuple[str, ...]:
     return ("-m", "recent", *question, "--name", HEARTBEATS, "--mask", _NO_MASK[family], "--rdest")
 
 
-def _target(action: Action, family: Family) -> tuple[str, ...]:
+def _target(action: Action, family: Family) -> tuple[str, ...]:  # noqa: C901 - one case for each action
     match action:
         case LeaveAlone():
             return ("-j", "RETURN")
@@ -132,6 +136,8 @@ def _target(action: Action, family: Family) -> tuple[str, ...]:
             return ("-j", "CT", "--zone", str(zone))
         case SetMark(mark):
             return ("-j", "MARK", "--set-xmark", f"{mark:#x}/{_WHOLE_MARK}")
+        case SetConnectionMark(mark):
+            return ("-j", "CONNMARK", "--set-xmark", f"{mark:#x}/{_WHOLE_MARK}")
         case Reset():
             return ("-j", "REJECT", "--reject-with", "tcp-reset")
         case Refuse():
@@ -175,18 +181,21 @@ def understand(family: Family, words: Sequence[str]) -> Understood | None:
 WITHOUT_VALUE: Final = frozenset({"--rcheck", "--set", "--rdest", "--transparent"})
 WITH_TWO_VALUES: Final = frozenset({"--tcp-flags"})
 _NETWORKS: Final = frozenset({"-s", "-d"})
-_MARKS: Final = frozenset({"--mark", "--set-xmark", "--tproxy-mark"})
+CONNECTION_MARK: Final = "connmark --mark"
+"""The option `--mark` of connmark, which the match `mark` has as well."""
+_MARKS: Final = frozenset({"--mark", CONNECTION_MARK, "--set-xmark", "--tproxy-mark"})
 
 Option = tuple[str, str, bool]
 """Its name, its value, whether `!` stands before it."""
 
 
 class _Options:
-    """The options of an entry; the names of match modules go without saying, each option belongs to one of them."""
+    """The options of an entry; the names of match modules go without saying, for one option only two have the same."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.found: list[Option] = []
         negated = False
+        module = ""
         remaining = iter(words)
         for word in remaining:
             if word == "!":
@@ -195,9 +204,12 @@ class _Options:
             value = "" if word in WITHOUT_VALUE else next(remaining, "")
             if word in WITH_TWO_VALUES:
                 value = f"{value} {next(remaining, '')}"
-            if word != "-m":
-                self.found.append((word, value, negated))
-                negated = False
+            if word == "-m":
+                module = value
+                continue
+            name = CONNECTION_MARK if (module, word) == ("connmark", "--mark") else word
+            self.found.append((name, value, negated))
+            negated = False
 
     def all(self, name: str) -> list[tuple[str, bool]]:
         return [(value, negated) for option, value, negated in self.found if option == name]
@@ -240,7 +252,8 @@ def _entry(family: Family, options: _Options) -> Entry:
         source_ports=_selected_ports(options, "--sport", "--sports"),
         destination_ports=_selected_ports(options, "--dport", "--dports"),
         udp_length=None if length is None else length - _IP_HEADER_BYTES[family],
-        mark=_selected_marks(options),
+        mark=_selected_marks(options, "--mark"),
+        connection_mark=_selected_marks(options, CONNECTION_MARK),
         local=_asked(options, "--dst-type"),
         syn=bool(options.all("--tcp-flags")),
         transparent=bool(options.all("--transparent")),
@@ -266,6 +279,8 @@ def _action(options: _Options) -> Action:
             return SetZone(int(options.only("--zone") or ""))
         case "MARK":
             return SetMark(_mark(options.only("--set-xmark") or ""))
+        case "CONNMARK":
+            return SetConnectionMark(_mark(options.only("--set-xmark") or ""))
         case "REJECT":
             return Reset() if options.only("--reject-with") == "tcp-reset" else Refuse()
         case "DROP":
@@ -300,8 +315,8 @@ def _selected_interface(options: _Options, name: str) -> Selection[str] | None:
     return among([found[0][0]], negated=found[0][1]) if found else None
 
 
-def _selected_marks(options: _Options) -> Selection[int] | None:
-    found = options.all("--mark")
+def _selected_marks(options: _Options, name: str) -> Selection[int] | None:
+    found = options.all(name)
     return among((_mark(value) for value, _ in found), negated=found[0][1]) if found else None
 
 

@@ -7,6 +7,7 @@ A replacement has two steps. `installation` builds a new generation and exchange
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -74,7 +75,7 @@ def installation(rules: RuleSet, about: Sequence[str], family: Family, held: Tab
         change = Change(
             table=table,
             new_chains=tuple(chain for chain, _ in new),
-            new_jumps=tuple(Jump(hook, 1, jump(chain.name), chain.name) for chain, hook in new if hook),
+            new_jumps=tuple(_leading(new)),
             old_jumps=tuple(jumps(held.get(table, EMPTY))),
         )
         if change != Change(table=table):
@@ -158,6 +159,15 @@ def _by_table(
             comments = tuple(NewRule(("-m", "comment", "--comment", piece), None) for piece in about)
             chains.append((NewChain(chain_name(ABOUT, generation), comments), ABOUT.hook))
         yield table, chains
+
+
+def _leading(chains: Sequence[tuple[NewChain, str]]) -> Iterator[Jump]:
+    """Yield the jumps to the chains, before everything else in the built-in chains that lead to them."""
+    positions: Counter[str] = Counter()
+    for chain, hook in chains:
+        if hook:
+            positions[hook] += 1
+            yield Jump(hook, positions[hook], jump(chain.name), chain.name)
 
 
 def _new_chain(chain: Chain, family: Family, generation: int, timeout_s: int) -> NewChain:

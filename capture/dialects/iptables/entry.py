@@ -48,6 +48,8 @@ class Entry:
 def expand(rule: Rule, family: Family) -> tuple[Entry, ...]:
     """Return the entries that together do in `family` what the rule says; ValueError for what iptables cannot say."""
     match = in_family(rule, family).match
+    if match.connection_mark and not match.connection_mark.negated and len(match.connection_mark.values) > 1:
+        raise ValueError("one mark of a connection in one rule")
     combinations = itertools.product(
         _ranges(match.uid),
         _ranges(match.gid),

@@ -6,10 +6,10 @@ The list exists as long as a rule of ours names it, and outlives a replacement (
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.values import dataclass
 
 HEARTBEATS: Final = "meshdns"
 """The list that stands for nft's set `alive`; the kernel keeps the families in it apart."""

@@ -7,6 +7,7 @@ A rule set names both families, iptables keeps them apart: reading joins what st
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -87,11 +88,13 @@ def _projected(rules: Iterable[Rule], family: Family) -> Iterator[ObservedRule]:
 
 
 def _in_force(table: SavedTable) -> tuple[set[str], list[str]]:
-    """Return the chains of ours that the first rule of the right chain leads to, and what else leads to ours."""
+    """Return the chains of ours that the first rules of the right chain lead to, and what else leads to ours."""
     in_force: set[str] = set()
     odd = []
+    leading: Counter[str] = Counter()
     for found in jumps(table):
-        if _is_ours(table.name, found) and found.position == 1:
+        if _is_ours(table.name, found) and found.position == leading[found.chain] + 1:
+            leading[found.chain] += 1
             in_force.add(found.target)
         else:
             odd.append(f"rule {found.position} of {found.chain}: {_text(found.words)}")

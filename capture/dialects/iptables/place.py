@@ -37,13 +37,14 @@ class Place:
 PLACES: Final[Mapping[tuple[Hook, Stage], Place]] = {
     (Hook.OUTPUT, Stage.ZONE): Place("raw", "OUTPUT", "ZONE"),
     (Hook.OUTPUT, Stage.MARK): Place("mangle", "OUTPUT", "BEAT_OUT"),
+    (Hook.OUTPUT, Stage.DIVERT): Place("mangle", "OUTPUT", "OUT_DIVERT"),
     (Hook.PREROUTING, Stage.DIVERT): Place("mangle", "PREROUTING", "IN_DIVERT"),
     (Hook.INPUT, Stage.COUNT): Place("security", "INPUT", "BEAT_IN"),  # after the filters: proves the way in
     (Hook.OUTPUT, Stage.TRANSLATE): Place("nat", "OUTPUT", "NAT"),
     (Hook.PREROUTING, Stage.TRANSLATE): Place("nat", "PREROUTING", "IN_NAT"),
     (Hook.OUTPUT, Stage.REFUSE): Place("filter", "OUTPUT", "REST"),
 }
-"""The place of each hook and stage; no two share a built-in chain, so our one jump in it can be the first rule."""
+"""The place of each hook and stage; our jumps in a built-in chain, one or two, are its first rules."""
 ABOUT: Final = Place("mangle", "", "ABOUT")
 """Nothing jumps there: its rules are the comments that record the installation."""
 

@@ -9,6 +9,7 @@ from typing import Final
 from meshdns.capture.dialects.nft.parse import NotOursError, parse, visible
 from meshdns.capture.dialects.nft.render import (
     MAX_COMMENT_LENGTH,
+    NAME,
     TABLE,
     Script,
     milliseconds,
@@ -19,6 +20,7 @@ from meshdns.capture.dialects.nft.render import (
 from meshdns.capture.dialects.observed import NOTHING, Observed
 from meshdns.capture.errors import ApplyError, PreflightError
 from meshdns.capture.policy.ruleset import Rule, RuleSet
+from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.runner import Outcome, run
 
 OLDEST: Final = (1, 0, 1)
@@ -33,11 +35,13 @@ class NftBackend:
     comment_length = MAX_COMMENT_LENGTH
 
     def read(self) -> Observed:
-        """Return what our table holds; creates nothing."""
+        """Return what our table holds; creates nothing. Where the kernel says that there is none, no program is run."""
+        if has_table(NAME) is False:
+            return NOTHING
         done = run(["nft", "-j", "-n", "list", "table", *TABLE.split()])
         if done.exit_code:
             if "No such file or directory" in done.errors:
-                return NOTHING
+                return NOTHING  # gone since it was asked for
             raise PreflightError(f"cannot read the rules with nft: {_cause(done)}")
         try:
             return parse(done.output)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from meshdns.capture.policy.ruleset import (
     Reset,
     Rule,
     RuleSet,
+    SetConnectionMark,
     SetMark,
     SetZone,
     Stage,
@@ -39,11 +39,14 @@ from meshdns.capture.policy.ruleset import (
     among_ports,
 )
 from meshdns.capture.policy.spec import Family, Network, Ports
+from meshdns.capture.values import replace
 
 Json = Any
 """What json.loads gives."""
 
-CHAIN_NAMES: Final = frozenset({"beat_out", "beat_in", "zone", "nat", "rest", "in_divert", "in_nat", ABOUT})
+CHAIN_NAMES: Final = frozenset(
+    {"beat_out", "beat_in", "zone", "out_divert", "nat", "rest", "in_divert", "in_nat", ABOUT}
+)
 _PLACE_OF: Final[Mapping[Json, tuple[Hook, Stage]]] = {
     (hook.value, kind, priority): (hook, stage) for (hook, stage), (kind, priority) in PLACES.items()
 }
@@ -67,6 +70,7 @@ _FLAGS: Final = {"payload": {"protocol": "tcp", "field": "flags"}}
 _FLAG_BITS: Final = {"fin": 1, "syn": 2, "rst": 4, "ack": 16}
 _MARK: Final = {"meta": {"key": "mark"}}
 _ZONE: Final = {"ct": {"key": "zone"}}
+_CONNECTION_MARK: Final = {"ct": {"key": "mark"}}
 _NFPROTO: Final = {"meta": {"key": "nfproto"}}
 
 
@@ -97,16 +101,16 @@ def _visible(rule: Rule) -> Rule:
     return Rule(rule.id, "", rule.match, action)
 
 
-@dataclass(slots=True)
 class _Listing:
     """Collects the listing's items; rules come after all chains, in order within each."""
 
-    present: bool = False
-    places: dict[str, tuple[Hook, Stage] | None] = field(default_factory=dict)
-    rules: dict[str, list[ObservedRule]] = field(default_factory=dict)
-    about: list[str] = field(default_factory=list)
-    alive: frozenset[Family] | None = None
-    strangers: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.present = False
+        self.places: dict[str, tuple[Hook, Stage] | None] = {}
+        self.rules: dict[str, list[ObservedRule]] = {}
+        self.about: list[str] = []
+        self.alive: frozenset[Family] | None = None
+        self.strangers: list[str] = []
 
     def add(self, kind: str, value: Mapping[str, Json]) -> None:
         name = str(value.get("name"))
@@ -161,11 +165,11 @@ def _rule(value: Mapping[str, Json]) -> ObservedRule:
     counter: Mapping[str, int] = next((e["counter"] for e in expressions if e.get("counter")), {})
     plain = [{"counter": None} if "counter" in expression else expression for expression in expressions]
     comment = value.get("comment")
-    text = json.dumps({"comment": comment, "expr": plain}, separators=(",", ":"))
+    rule, text = None, ""
     try:
         rule = _understand(str(comment), plain)
     except (NotOursError, ValueError, TypeError, KeyError, AttributeError, IndexError):
-        rule = None
+        text = json.dumps({"comment": comment, "expr": plain}, separators=(",", ":"))
     return ObservedRule(rule, text, counter.get("packets", 0), counter.get("bytes", 0))
 
 
@@ -199,6 +203,8 @@ def _facts(match: Mapping[str, Json]) -> dict[str, Json]:
         return {"local": not negated}
     if kind == "ct" and left == {"key": "state"} and not negated:
         return {"state": _STATES[right]}
+    if kind == "ct" and left == {"key": "mark"} and all(isinstance(value, int) for value in _members(right)):
+        return {"connection_mark": among(_members(right), negated=negated)}
     if kind == "socket" and left == {"key": "transparent"} and right == 1 and not negated:
         return {"transparent": True}
     if kind == "&" and _begins(left, right) and not negated:
@@ -268,8 +274,9 @@ def _action(expressions: Sequence[Mapping[str, Json]]) -> Action:  # noqa: C901 
             return Redirect(port)
         case [{"tproxy": {"port": int(port)}}, {"mangle": {"key": key, "value": int(mark)}}, {"accept": None}]:
             return _only(key == _MARK, TransparentProxy(port, mark))
-        case [{"mangle": {"key": {"ct": _} as key, "value": int(zone)}}]:
-            return _only(key == _ZONE, SetZone(zone))
+        case [{"mangle": {"key": {"ct": _} as key, "value": int(value)}}]:
+            action = SetConnectionMark(value) if key == _CONNECTION_MARK else SetZone(value)
+            return _only(key in (_ZONE, _CONNECTION_MARK), action)
         case [{"mangle": {"key": key, "value": int(mark)}}]:
             return _only(key == _MARK, SetMark(mark))
         case [{"reject": {"type": "tcp reset"}}]:

@@ -7,7 +7,6 @@ names a line, can be told in our words. Values are printed from numbers, address
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
@@ -27,14 +26,19 @@ from meshdns.capture.policy.ruleset import (
     Rule,
     RuleSet,
     Selection,
+    SetConnectionMark,
     SetMark,
     SetZone,
     Stage,
     TransparentProxy,
 )
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.values import dataclass
 
-TABLE: Final = "inet meshdns"
+NAME: Final = "meshdns"
+TABLE: Final = f"inet {NAME}"
+TRACE_NAME: Final = "meshdns_trace"
+"""The second table, which lives as long as `trace` runs."""
 ALIVE: Final = "alive"
 ABOUT: Final = "about"
 """A chain without a hook: no packet meets it, and its rules are nothing but comments."""
@@ -44,6 +48,7 @@ MAX_COMMENT_LENGTH: Final = 128
 PLACES: Final[dict[tuple[Hook, Stage], tuple[str, int]]] = {
     (Hook.OUTPUT, Stage.MARK): ("filter", -301),
     (Hook.OUTPUT, Stage.ZONE): ("filter", -300),  # conntrack looks at -200 (NF_IP_PRI_CONNTRACK)
+    (Hook.OUTPUT, Stage.DIVERT): ("route", -150),  # after conntrack, and a new mark is routed anew
     (Hook.OUTPUT, Stage.TRANSLATE): ("nat", -101),  # before everybody's -100, whichever was loaded first
     (Hook.OUTPUT, Stage.REFUSE): ("filter", 0),
     (Hook.INPUT, Stage.COUNT): ("filter", 300),  # after every filter: a heartbeat proves the way in
@@ -162,6 +167,8 @@ def _who(match: Match) -> Iterator[str]:
     for name, numbers in (("skuid", match.uid), ("skgid", match.gid), ("mark", match.mark)):
         if numbers:
             yield f"meta {name} {_chosen(numbers)}"
+    if match.connection_mark:
+        yield f"ct mark {_chosen(match.connection_mark)}"
 
 
 def _transport(match: Match) -> Iterator[str]:
@@ -196,6 +203,8 @@ def _action(action: Action, family: Family | None) -> Iterator[str]:  # noqa: C9
             yield f"ct zone set {zone}"
         case SetMark(mark):
             yield f"meta mark set {mark}"
+        case SetConnectionMark(mark):
+            yield f"ct mark set {mark}"
         case Reset():
             yield "reject with tcp reset"
         case Refuse():

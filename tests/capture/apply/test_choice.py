@@ -25,6 +25,7 @@ from meshdns.capture.apply.install import install, new_record
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Family
+from meshdns.capture.system import runner
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -50,6 +51,7 @@ def _only(programs: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPat
     for program in programs:
         (folder / program).symlink_to(shutil.which(program) or "/usr/sbin/" + program)
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(runner, "BESIDES_PATH", ())
 
 
 def _choose(pod: Namespace, name: str = "auto") -> Choice:
@@ -179,3 +181,60 @@ def test_iptables_programs_that_are_gone_are_missed_where_their_rules_are(
         pod.call(lambda: uninstall_everywhere("auto"))
     with pytest.raises(PreflightError, match="cannot remove what iptables holds"):
         _install(pod, "nft")
+
+
+@pytest.mark.parametrize("others", [(), PROGRAMS["iptables-legacy"]], ids=["no program", "iptables-legacy"])
+def test_nft_that_is_gone_is_missed_where_its_rules_are(
+    pod: Namespace, others: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel holds our table and nobody can show it, that is an error which names nft, not "nothing"."""
+    _install(pod, "nft")
+    _only(others, tmp_path, monkeypatch)
+    with pytest.raises(PreflightError, match=r"cannot run nft: .* install the package nftables"):
+        pod.call(lambda: installed("auto").read())
+    with pytest.raises(PreflightError, match=r"cannot run nft: .* install the package nftables"):
+        pod.call(lambda: uninstall_everywhere("auto"))
+
+
+def test_hosts_that_have_only_iptables_need_no_nft(
+    pod: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without nft and without a table of ours, iptables is all that is asked."""
+    _only(PROGRAMS["iptables-legacy"], tmp_path, monkeypatch)
+    assert not pod.call(lambda: installed("auto").read()).present
+    assert not pod.call(lambda: uninstall_everywhere("auto"))
+    _install(pod, "auto")
+    assert pod.call(lambda: installed("auto")).name == "iptables-legacy"
+    assert pod.call(lambda: uninstall_everywhere("auto"))
+
+
+WITHOUT_SCRATCH = """
+from capturing import spec
+from meshdns.capture.apply.choice import choose_working
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.system import runner
+
+runner.BESIDES_PATH = ()
+choice = choose_working("auto", plan(spec()))
+print(choice.backend.name, choice.reason)
+"""
+
+
+def test_nft_that_is_gone_is_not_chosen_untried(pod: Namespace, tmp_path: Path) -> None:
+    """Where no scratch namespace can be made, a backend whose program is gone is not one that answers."""
+    for program in PROGRAMS["iptables-legacy"]:
+        (tmp_path / program).symlink_to(shutil.which(program) or "/usr/sbin/" + program)
+    environment = ["env", f"PATH={tmp_path}", f"PYTHONPATH={Path(__file__).parents[2]}"]
+    keep = ["setpriv", "--bounding-set=-all,+net_admin,+net_raw", "--inh-caps=-all"]
+    chosen = pod.run(*keep, *environment, sys.executable, "-c", WITHOUT_SCRATCH).stdout
+    assert chosen.startswith("iptables-legacy it answers (not tried")
+    assert "not nft: cannot run nft" in chosen
+
+
+def test_programs_are_found_where_an_ordinary_users_path_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian keeps nft in /usr/sbin, which is on the PATH of root alone."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert runner.run(["nft", "--version"]).exit_code == 0
+    runner.demand("nft")
+    with pytest.raises(runner.MissingProgramError, match="no-such-program"):
+        runner.demand("no-such-program")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from capturing import LISTED, ports, servers, spec
-from namespaces import Namespace
+from capturing import LISTED, TRANSPARENT, ports, servers, spec
+from namespaces import Namespace, namespace, veth
 from proving import MESHDNS, capture, delete_rules, pod, resolver
 
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.install import install, new_record
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.policy.plan import plan
-from meshdns.capture.policy.spec import CaptureSpec, Family, PoolRest
+from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, InboundMode, PoolRest
 from meshdns.capture.prove.checks import Finding, Outcome
 from meshdns.capture.prove.verify import Question, verify
 
@@ -169,3 +170,27 @@ def test_without_privilege_it_says_what_it_could_not_check(there: Namespace) -> 
     assert "unchecked counters: the rules cannot be read" in lines
     assert f"ok        udp lookup at {LISTED[0]} as uid 1000, ourselves" in lines
     assert [line for line in lines if "unchecked lookups as the proxy (uid 1337)" in line]
+
+
+@pytest.mark.parametrize("mode", InboundMode)
+def test_inbound_is_proven_by_what_came_in(mode: InboundMode) -> None:
+    """Until a connection came from outside, inbound capture is not proven; without a listener it fails."""
+    wanted = replace(ONE_FAMILY, inbound_ports=(ALL_PORTS,), inbound_mode=mode)
+
+    def inbound(made: Namespace) -> Finding:
+        return next(one for one in _verify(made) if one.step == "inbound ipv4")
+
+    with pod() as there, resolver(there), namespace() as neighbour:
+        veth(there, "eth1", ["10.9.0.2/24"], neighbour, "eth0", ["10.9.0.1/24"])
+        _install(there, wanted)
+        assert inbound(there).outcome is Outcome.FAILED
+        assert "nobody listens for what comes in on port 15006" in inbound(there).why
+        with there.socket(socket.AF_INET, socket.SOCK_STREAM) as proxy:
+            proxy.setsockopt(*TRANSPARENT[socket.AF_INET], 1)
+            proxy.bind(("0.0.0.0", 15006))
+            proxy.listen()
+            assert inbound(there).outcome is Outcome.UNCHECKED
+            assert inbound(there).why.startswith("not proven: ")
+            with neighbour.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+                client.connect(("10.9.0.2", 7777))
+            assert inbound(there).outcome is Outcome.PROVEN

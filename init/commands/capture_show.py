@@ -1,0 +1,162 @@
+"""`meshdns capture status`, `diff` and `explain`: what is there, and what it does to a packet."""
+
+from __future__ import annotations
+
+import pwd
+
+import click
+
+from meshdns.capture.apply import commit
+from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.compare import Condition
+from meshdns.capture.apply.install import Installation, inspect, measure
+from meshdns.capture.errors import PreflightError
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import Packet, simulate
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.system.namespace import addresses, entered
+from meshdns.init import capture_report as report
+from meshdns.init.capture_options import any_given, place_options, recorded_options, warned_spec
+from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
+
+DRIFT = 10
+ELSEWHERE = "(another)"
+"""Stands for "any interface but lo": no interface can be called so."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", is_flag=True, help="Exit with 10 when the rules are not as they should be.")
+@recorded_options
+@place_options
+@click.pass_context
+def status(
+    ctx: click.Context, /, *, netns: str | None, backend: str, as_json: bool, check: bool, **options: object
+) -> int:
+    """Print what is installed, by which version, since when, packets per rule, heartbeat and drift.
+
+    Options of `install` may be given too, and then stand in the place of what was recorded.
+
+    \b
+    Example:
+      meshdns capture status --check
+    """
+    with entered(netns):
+        found = _inspect(ctx, installed(backend), options)
+        confirm_within_s = commit.seconds_left()
+    if as_json:
+        click.echo(report.status_json(found, confirm_within_s))
+    else:
+        report.print_status(found, confirm_within_s)
+    return DRIFT if check and found.condition is not Condition.SAME else 0
+
+
+@click.command()
+@recorded_options
+@place_options
+@click.pass_context
+def diff(ctx: click.Context, /, netns: str | None, backend: str, **options: object) -> int:
+    """Print expected rules (-) against live ones (+), in order; exits with 10 when they differ.
+
+    Options of `install` may be given too, and then stand in the place of what was recorded.
+
+    \b
+    Example:
+      meshdns capture diff
+    """
+    with entered(netns):
+        found = _inspect(ctx, installed(backend), options)
+    if found.condition is Condition.ABSENT:
+        click.echo("nothing is installed")
+    for line in found.drift:
+        click.echo(line)
+    return 0 if found.condition is Condition.SAME else DRIFT
+
+
+@click.command()
+@click.option("--uid", type=USER, required=True, help="Who sends.")
+@click.option("--gid", type=GROUP, help="Default: the user's group, else the same number.")
+@click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), required=True, help="Over what.")
+@click.option("--dst", type=ADDRESS, required=True, help="Where to.")
+@click.option("--dport", type=PORT, required=True, help="To which port.")
+@click.option("--src", type=ADDRESS, help="Where from.")
+@click.option("--out-interface", type=INTERFACE, help="Default: lo for an address of this machine, else any other.")
+@click.option("--in-interface", type=INTERFACE, help="The packet comes from outside, by this interface.")
+@click.option("--resolver", type=click.Choice(["up", "down"]), default="up", show_default=True, help="Its state.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@recorded_options
+@place_options
+@click.pass_context
+def explain(  # noqa: PLR0913 - one parameter for each question about a packet
+    ctx: click.Context,
+    /,
+    *,
+    netns: str | None,
+    backend: str,
+    uid: int,
+    gid: int | None,
+    proto: str,
+    dst: Address,
+    dport: int,
+    src: Address | None,
+    out_interface: str | None,
+    in_interface: str | None,
+    resolver: str,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Print the fate of one packet, the rule that decides it, and why. Sends nothing, needs no privilege.
+
+    Options of `install` may be given too, and then stand in the place of what was recorded.
+
+    \b
+    Example:
+      meshdns capture explain --uid 1000 --proto udp --dst 10.96.0.10 --dport 53
+    """
+    with entered(netns):
+        local = dst.is_loopback or dst in addresses()
+        spec = _recorded_or_given(ctx, installed(backend), options)
+    packet = Packet(
+        protocol=Protocol(proto) if proto != "icmp" else Protocol.OTHER,
+        destination=dst,
+        destination_port=dport if proto != "icmp" else None,
+        source=src,
+        uid=None if in_interface else uid,
+        gid=None if in_interface else _group(uid) if gid is None else gid,
+        in_interface=in_interface or "",
+        out_interface="" if in_interface else out_interface or ("lo" if local else ELSEWHERE),
+        local=local or in_interface is not None,
+    )
+    alive = tuple(Family) if resolver == "up" else ()
+    report.print_verdict(simulate(plan(spec), packet, alive), as_json=as_json)
+
+
+def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:
+    """Return what is installed, measured against the options given or else against its own record."""
+    found = inspect(backend)
+    if found.condition is Condition.ABSENT or not any_given(ctx, options):
+        return found
+    return measure(backend, warned_spec(options), found.held)
+
+
+def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, object]) -> CaptureSpec:
+    if any_given(ctx, options):
+        return warned_spec(options)
+    try:
+        record = inspect(backend).record
+    except PreflightError as error:
+        click.echo(f"meshdns: going by options and defaults: {error}", err=True)
+        return warned_spec(options)
+    if record is None:
+        click.echo("meshdns: nothing is installed: going by options and defaults", err=True)
+        return warned_spec(options)
+    return record.spec
+
+
+def _group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
