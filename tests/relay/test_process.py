@@ -145,11 +145,7 @@ def test_every_kind_of_endpoint_is_reached(pod: Namespace, spec: str) -> None:
     """From the manifest to the endpoint; names are asked of the upstream, never of our own table."""
     pod.run("ip", "address", "add", LISTED[0], "dev", "lo")
     upstream = ["dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file"]
-    names = [
-        f"--listen-address={LISTED[0]}",
-        f"--address=/server.example/{SERVER}",
-        f"--address=/web.internal/{SERVER}",
-    ]
+    upstream += [f"--listen-address={LISTED[0]}", f"--address=/server.example/web.internal/{SERVER}"]
     entry = ENTRY.partition("  ports:")[0] + f"  {spec}\n"
     with (
         pod.running(*upstream),
