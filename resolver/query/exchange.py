@@ -176,6 +176,11 @@ class Exchange:
             return self.next_try(now)
         return None
 
+    def release(self) -> None:
+        """Let go of what nobody needs once all is said: tries point back here, and a cycle waits for the collector."""
+        self.trying = self.outcome = None
+        self.tries.clear()
+
     def _read(self, message: bytes) -> Reply | None:
         question = self.question
         if not question.raw:

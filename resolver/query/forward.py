@@ -114,20 +114,18 @@ class Forwarding:
         return self._asked(client, key, entry, now)
 
     def heard(self, attempt: Try, message: bytes, now: float) -> list[Effect]:
-        """Take a message that came under the try's id from its server."""
+        """Take a message that came under the try's id from its server; a try that is `over` after it brings no more."""
         asking = _asking(attempt)
         following = asking.heard(attempt, message, now)
-        if attempt.over:
-            return self._carried_on(asking, following, [Forget(attempt)], now)
-        self.counters.garbage += 1
+        self.counters.garbage += not attempt.over
         return self._carried_on(asking, following, [], now)
 
     def lost(self, attempt: Try, loss: Loss, now: float) -> list[Effect]:
-        """Take note that the try cannot bring anything: refused, unreachable, closed."""
+        """Take note that the try cannot bring anything, and is over: refused, unreachable, closed."""
         asking = _asking(attempt)
         following = asking.lost(attempt, loss, now)
         attempt.over = True
-        return self._carried_on(asking, following, [Forget(attempt)], now)
+        return self._carried_on(asking, following, [], now)
 
     def wake(self, now: float) -> list[Effect]:
         """Do what is due by the clock."""
@@ -146,6 +144,7 @@ class Forwarding:
             effects = self._carried_on(asking, following, effects, now)
             if asking.settled:
                 effects += [Forget(attempt) for attempt in asking.tries if not attempt.over]
+                asking.tries.clear()
             else:
                 self._schedule(asking)
         return effects
@@ -178,7 +177,7 @@ class Forwarding:
         for asking in tuple(self._running):
             for attempt in tuple(asking.tries):
                 if attempt.server is server and not attempt.over:
-                    effects += self.lost(attempt, Loss.LOOP, now)
+                    effects += [*self.lost(attempt, Loss.LOOP, now), Forget(attempt)]
         return effects
 
     # Taking a query in.
@@ -258,9 +257,15 @@ class Forwarding:
             self.counters.truncated += following.stream and not asking.question.stream
             effects.append(Send(following))
             self._schedule(asking)
-        if asking.settled and asking in self._running:
-            self._running.discard(asking)
-            effects += self._settled(asking, now)
+        if asking.settled:
+            if asking in self._running:
+                self._running.discard(asking)
+                effects += self._settled(asking, now)
+            for attempt in asking.tries:
+                if not attempt.open and not attempt.over:  # it brought garbage, and could still have brought an answer
+                    effects.append(Forget(attempt))
+            if not asking.open_tries:
+                asking.release()
         return effects
 
     def _settled(self, asking: Asking, now: float) -> list[Effect]:

@@ -30,6 +30,7 @@ READS_PER_TURN: Final = 64
 """Of one socket, before others get their turn."""
 
 _IDS_PER_DRAW: Final = 256
+_NO_ID: Final = -1
 
 
 class Port:
@@ -87,7 +88,7 @@ class Ports:
         message = ident.to_bytes(2, "big") + attempt.message
         loss = _sent(port.sock, message)
         if loss is Loss.REFUSED:  # that was about an earlier message; this one did not go out
-            self._loop.call_soon(self._refused, tuple(port.waiting.values()))
+            self._loop.call_soon(self._refused, port, tuple(port.waiting))
             loss = _sent(port.sock, message)
         if loss is None:
             port.used += 1
@@ -156,27 +157,33 @@ class Ports:
 
     def _readable(self, port: Port) -> None:
         """Take what came."""
+        waiting, receive = port.waiting, port.sock.recv
         for _ in range(READS_PER_TURN):
             try:
-                message = port.sock.recv(RECEIVE_MAX_BYTES)
+                message = receive(RECEIVE_MAX_BYTES)
             except BlockingIOError:
                 break
             except OSError:
-                self._refused(tuple(port.waiting.values()))
+                self._refused(port, tuple(waiting))
                 break
-            attempt = port.waiting.get(message[0] << 8 | message[1]) if len(message) >= HEADER_BYTES else None
+            ident = message[0] << 8 | message[1] if len(message) >= HEADER_BYTES else _NO_ID
+            attempt = waiting.get(ident)
             if attempt is None:
                 self.strangers += 1
-            else:
-                self._heard(attempt, message)
-            if not port.waiting:
-                return
+                continue
+            self._heard(attempt, message)
+            if attempt.over:
+                self.forget(port, ident)
+                if not waiting:
+                    return
 
-    def _refused(self, attempts: tuple[Try, ...]) -> None:
+    def _refused(self, port: Port, idents: tuple[int, ...]) -> None:
         """Nobody listens there, says ICMP; it does not say which query it means, so it means all that are open."""
-        for attempt in attempts:
-            if not attempt.over:
+        for ident in idents:
+            attempt = port.waiting.get(ident)
+            if attempt is not None and not attempt.over:
                 self._lost(attempt, Loss.REFUSED)
+                self.forget(port, ident)
 
 
 def socket_address(upstream: Upstream) -> tuple[socket.AddressFamily, Any]:

@@ -356,6 +356,19 @@ def test_nothing_stays_open_of_servers_that_are_asked_no_more() -> None:
         asyncio.run(story(upstream))
 
 
+def test_garbage_keeps_no_socket() -> None:
+    """Once a question is settled nothing is listened for, though what came under its id could not be read."""
+
+    async def story(upstream: FakeUpstream) -> None:
+        async with asking(at(upstream)) as asker:
+            assert (await asker.ask("www.example")).rcode() == dns.rcode.SERVFAIL
+            asker.forwarder.replace_upstreams([])
+            assert _peers() == []
+
+    with FakeUpstream(fakes.wrong_question(GOOD)) as upstream:
+        asyncio.run(story(upstream))
+
+
 def _peers() -> list[int]:
     """Return the ports that connected UDP sockets of this process are connected to."""
     found = []
