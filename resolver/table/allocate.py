@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from meshdns.resolver.source import rules
 from meshdns.resolver.source.entry import Entry
@@ -25,8 +25,7 @@ REST_S: Final = 24 * 3600.0
 """How long a freed address belongs to nobody else: clients and their caches may still connect to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The pair of pool addresses that stands for `host`, for the entries of `namespace` that name it.
 
     Entries of several namespaces that can be seen side by side share one pair: then each namespace has its row.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshdns.resolver.source.entry import Address, Endpoint, Meta, Port
 from meshdns.resolver.table.policy import Policy
@@ -53,8 +52,7 @@ class Visibility(IntEnum):
     HIDDEN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One object's claim to one host.
 
     `configured`: its addresses were written for this host, so that PTR may name it. `leased`: addresses of the pools,

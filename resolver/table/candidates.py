@@ -7,7 +7,7 @@ address is a candidate all the same, with the reason, for `explain`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshdns.resolver.source.entry import (
     Address,
@@ -40,8 +40,7 @@ from meshdns.resolver.table.tenants import is_eligible
 __all__ = ["Candidate", "Kind", "Lease", "Visibility", "candidates"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     addresses: tuple[Address, ...] = ()
     configured: bool = False
     leased: tuple[Address, ...] = ()

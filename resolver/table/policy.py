@@ -6,8 +6,7 @@ A value that cannot be understood changes nothing and is said in a note; `check`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
 
@@ -21,8 +20,7 @@ _FAMILIES: Final = {"ipv4": frozenset({4}), "ipv6": frozenset({6}), "both": froz
 _OTHER_TYPES: Final = {"forward": True, "nodata": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """None: as for everyone. `families` are IP versions; `notes` say what was not understood."""
 
     ttl_s: int | None = None

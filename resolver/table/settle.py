@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshdns.resolver.table.candidate import Candidate, Kind, Visibility
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A host, the candidates that are answered together, and those that gave way with the rule by which they did."""
 
     host: str
