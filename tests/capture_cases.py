@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+import pytest
 from capturing import APP, EVERYWHERE, LISTED, OUTSIDE, POOLS, STUB, ports, servers, spec
 
 from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, InboundMode, OnResolverDown, PoolRest
@@ -134,3 +135,14 @@ CASES: dict[str, CaptureSpec] = {
         drop_invalid=True,
     ),
 }
+
+
+def needing_ids(case: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a case that goes to iptables.
+
+    That says "none of these groups" by ranges of ids, and in a user namespace a kernel refuses ids that do not exist.
+    """
+    return [pytest.mark.root] if CASES[case].owner_groups is not None else []
+
+
+FOR_IPTABLES = [pytest.param(case, id=case, marks=needing_ids(case)) for case in CASES]

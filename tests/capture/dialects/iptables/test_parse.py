@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 import pytest
-from capture_cases import CASES
+from capture_cases import CASES, FOR_IPTABLES
 from capture_strategies import SPECS
 from capturing import spec
 from hypothesis import HealthCheck, assume, given, settings
@@ -52,7 +52,7 @@ def _condition(there: tuple[Namespace, str], wanted: CaptureSpec) -> tuple[Condi
 
 
 @ROOT
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FOR_IPTABLES)
 def test_named_configurations_come_back(there: tuple[Namespace, str], case: str) -> None:
     """Reading gives the rules that were written, in order, with their ids, and the comments beside them."""
     _load(there, CASES[case])
@@ -61,7 +61,8 @@ def test_named_configurations_come_back(there: tuple[Namespace, str], case: str)
     assert pod.call(BACKENDS[f"iptables-{variant}"]().read).about == ("YWJj", "ZGVm")
 
 
-@ROOT
+@pytest.mark.root  # ids of all sizes, see FOR_IPTABLES
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("there", ["legacy", "nft"], indirect=True)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(wanted=SPECS)
