@@ -361,7 +361,7 @@ def _check_manifests(paths: Sequence[Path]) -> None:
                 path.open("rb").close()
         except OSError as error:
             raise PreflightError(f"cannot read the manifests at {path}: {error.strerror}") from error
-    if paths and not os.access(sys.executable, os.X_OK):
+    if paths and not os.access(sys.executable, os.X_OK, effective_ids=True):
         raise PreflightError(f"cannot load manifests: {sys.executable or 'Python'} cannot be executed")
 
 
