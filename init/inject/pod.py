@@ -1,7 +1,7 @@
 """Putting our parts into a pod, and telling them from its own.
 
 First come the rules, then the resolver, then the pod's own init containers, then its containers. The rules go first
-because they do nothing until the resolver beats (docs/adr/0007): a lookup before that reaches the nameserver, and from
+because they do nothing until the resolver beats (docs/adr/0015): a lookup before that reaches the nameserver, and from
 the first beat on nothing passes by. The resolver goes before the pod's init containers, and its startup probe holds
 them until it answers, so that they find names of the mesh too. As an ordinary container it stands last, because kubectl
 takes the first one when none is named.
