@@ -7,17 +7,19 @@ Field meanings: istio.io/docs/reference/config/networking/service-entry and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+NOTHING: Final[Mapping[str, Any]] = {}
+"""No labels, no ports: shared by all that have none, and never written to."""
+
+
+class Origin(NamedTuple):
     """Where an object stands: the file's path as it was given, and the line of the document's first key, from 1."""
 
     file: str
@@ -40,16 +42,15 @@ class Resolution(StrEnum):
     DYNAMIC_DNS = "DYNAMIC_DNS"
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """What every object has. `created` is metadata.creationTimestamp in seconds since the epoch, if there is one."""
 
     origin: Origin
     namespace: str
     name: str
     created: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = NOTHING
+    annotations: Mapping[str, str] = NOTHING
 
 
 def allows_lease(meta: Meta) -> bool:
@@ -57,8 +58,7 @@ def allows_lease(meta: Meta) -> bool:
     return meta.labels.get(AUTO_ALLOCATE_LABEL, "").lower() != "false"
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A declared port; `protocol` as written, upper-cased, empty when absent."""
 
     number: int
@@ -67,18 +67,16 @@ class Port:
     target_port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One endpoint: an IP address, a DNS name, or `unix://` and a path. `ports` are keyed by service port name."""
 
     address: str
-    ports: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = NOTHING
     weight: int = 1
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceEntry:
+class ServiceEntry(NamedTuple):
     """networking.istio.io/{v1,v1beta1,v1alpha3} ServiceEntry.
 
     `hosts` are lower-case without a trailing dot. `addresses` holds plain addresses and networks; a /32 or /128 is an
@@ -93,19 +91,17 @@ class ServiceEntry:
     endpoints: tuple[Endpoint, ...] = ()
     selector: Mapping[str, str] | None = None
     export_to: tuple[str, ...] = ()
-    status_addresses: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    status_addresses: Mapping[str, tuple[Address, ...]] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadEntry:
+class WorkloadEntry(NamedTuple):
     """networking.istio.io/{v1,v1beta1,v1alpha3} WorkloadEntry: an endpoint that selectors find by label."""
 
     meta: Meta
     endpoint: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """Core v1 Service. `cluster_ips` is empty for a headless one; `external_name` is set for ExternalName only."""
 
     meta: Meta
@@ -115,8 +111,7 @@ class Service:
     publish_not_ready: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SliceEndpoint:
+class SliceEndpoint(NamedTuple):
     """One endpoint of an EndpointSlice."""
 
     addresses: tuple[Address, ...]
@@ -124,8 +119,7 @@ class SliceEndpoint:
     hostname: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointSlice:
+class EndpointSlice(NamedTuple):
     """discovery.k8s.io/v1 EndpointSlice; `service` is its label kubernetes.io/service-name."""
 
     meta: Meta

@@ -8,9 +8,8 @@ put here (`read`). YAML 1.1 as libyaml reads it: https://yaml.org/spec/1.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from yaml import YAMLError
 from yaml._yaml import CParser
@@ -42,16 +41,14 @@ _CORE_TAGS: Final = frozenset(
 _STRING_TAG: Final = "tag:yaml.org,2002:str"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One document that parsed. `problems` are its faults as YAML: any of them refuses it."""
 
     root: Fields
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(NamedTuple):
     """The file cannot be read from here on; the documents before it stand."""
 
     problem: Problem

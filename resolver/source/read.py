@@ -7,7 +7,6 @@ Kinds that are not read are counted by the caller and otherwise ignored. Fields 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from meshdns.resolver.source import fields, rules, syntax
@@ -63,8 +62,7 @@ class Identity(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of one object: `entry` is None when it is refused, `identity` when it has no name."""
 
     identity: Identity | None
@@ -72,8 +70,7 @@ class Outcome:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(NamedTuple):
     """An object of a kind that is not read, such as a Deployment; there may be something to say about that."""
 
     kind: str

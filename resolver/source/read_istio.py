@@ -6,7 +6,6 @@ https://istio.io/latest/docs/reference/config/networking/service-entry
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from meshdns.resolver.source import fields, rules, syntax
@@ -73,7 +72,7 @@ def without_bare_networks(entry: Entry) -> Entry | None:
     if isinstance(entry, WorkloadEntry):
         return entry if entry.endpoint.address else None
     if isinstance(entry, ServiceEntry) and not all(endpoint.address for endpoint in entry.endpoints):
-        return replace(entry, endpoints=tuple(endpoint for endpoint in entry.endpoints if endpoint.address))
+        return entry._replace(endpoints=tuple(endpoint for endpoint in entry.endpoints if endpoint.address))
     return entry
 
 

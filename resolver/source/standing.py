@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from meshdns.resolver.source import rules
 from meshdns.resolver.source.entry import Entry
@@ -20,8 +21,7 @@ Past = Mapping[Identity, Entry]
 """The last good version of every object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """One object that is served. `is_current`: as the file says now; otherwise it is the last good version.
 
     `is_there`: the file still has the object, good or bad; otherwise nobody knows, for the file breaks before it.
@@ -92,7 +92,7 @@ def _kept_from_break(before: LoadedFile | None, seen: set[Identity]) -> list[Sta
     """Return the objects that stood after the last one that was seen again."""
     former = before.objects if before else ()
     last = max((index for index, standing in enumerate(former) if standing.identity in seen), default=-1)
-    return [replace(standing, is_current=False, is_there=False) for standing in former[last + 1 :]]
+    return [standing._replace(is_current=False, is_there=False) for standing in former[last + 1 :]]
 
 
 def served(files: Iterable[LoadedFile]) -> tuple[tuple[Entry, ...], list[Problem]]:

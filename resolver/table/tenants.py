@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from meshdns.resolver.source.entry import Address, Entry, Resolution, ServiceEntry, allows_lease
 from meshdns.resolver.source.syntax import is_address
@@ -20,8 +19,7 @@ _NOBODY: Final = "~"
 _OWN: Final = "."
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry that names the host. `status` is what Istio's controller gave it.
 
     `order` says who comes first: the older entry, those of unknown age last; then namespace, name and place in hosts.
@@ -37,8 +35,7 @@ class Member:
         return self.order[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
+class Tenant(NamedTuple):
     """A host with the entries that share its lease, the first of them first."""
 
     host: str

@@ -7,7 +7,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -226,7 +225,7 @@ def test_only_what_changed_is_parsed(place: Place) -> None:
     assert isinstance(second, Outcome)
     assert isinstance(second.entry, ServiceEntry)
     files = KeptFiles(Shelf(place.state), VERSION, "default")
-    files.put(path, digest(data), [first, replace(second, entry=replace(second.entry, hosts=("kept.internal",)))])
+    files.put(path, digest(data), [first, second._replace(entry=second.entry._replace(hosts=("kept.internal",)))])
     files.write()
     place.write("b", LATE)
     table, _ = place.load()

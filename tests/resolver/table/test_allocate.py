@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -52,7 +52,7 @@ def entry(  # noqa: PLR0913 - a case names only what differs
     endpoints: tuple[str, ...] = (),
 ) -> ServiceEntry:
     return ServiceEntry(
-        replace(meta(name, namespace, created), labels=labels or {}),
+        meta(name, namespace, created)._replace(labels=labels or {}),
         hosts or (f"{name}.internal",),
         addresses,
         resolution=resolution,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 
@@ -164,7 +163,7 @@ def test_what_the_relay_needs() -> None:
     """A leased host keeps its addresses and, entry by entry, ports, endpoints and weights."""
     first = entry("a.test", resolution="STATIC", name="1")
     endpoint = Endpoint("192.0.2.1", {"http": 8080}, 3)
-    first = replace(first, endpoints=(endpoint,))
+    first = first._replace(endpoints=(endpoint,))
     second = entry("a.test", resolution="STATIC", ports="db/TCP/5432", selector={"app": "db"}, name="2")
     table = table_of(first, second, workload("192.0.2.9", {"app": "db"}))
     row = row_of(table, "a.test")
