@@ -67,7 +67,7 @@ def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], 
     _write(new)
     try:
         start_waiting(new.id)
-    except BaseException:
+    except BaseException:  # whatever it is goes on, ^C as well; nobody waits, so nothing may be pending
         _restore(earlier)
         raise
     return lambda: _restore(earlier)

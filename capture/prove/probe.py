@@ -172,7 +172,7 @@ def _open(probe: Probe) -> socket.socket:
         if probe.source_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(("", probe.source_port))
-    except BaseException:
+    except BaseException:  # whatever it is goes on, ^C as well, without a socket left open
         made.close()
         raise
     return made

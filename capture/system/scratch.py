@@ -31,7 +31,7 @@ def in_scratch(function: Callable[[], T]) -> T:
         try:
             _leave()
             results.append(function())
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+        except BaseException as error:  # noqa: BLE001 - it ends a thread here, and is raised in the caller's
             errors.append(error)
 
     # A thread, because a process cannot come back from where it went; programs that it starts go with it.

@@ -93,7 +93,9 @@ def _table(library: Library, family: Family, name: str) -> Library:
     try:
         # Otherwise every call is a commit, and what the kernel refuses is not told.
         return kind(name, autocommit=False)
-    except Exception as error:
+    except (
+        Exception
+    ) as error:  # XTablesError or IPTCError, which are no more than that, or what ctypes makes of a library
         raise RefusedError(Answer(refused=f"cannot open the table: {error}", table=name)) from error
 
 
@@ -120,7 +122,7 @@ def _extension(extension: Library) -> Extension:
     """Return a match or target as the library reads it; a value that cannot be read stays out, and is missed."""
     try:
         parameters = extension.get_all_parameters()
-    except Exception:  # noqa: BLE001 - the library raises what comes
+    except Exception:  # noqa: BLE001 - it takes printed text to pieces, and fails as its code happens to: IndexError, …
         parameters = {}
     return Extension(extension.name, tuple((name, _value(values)) for name, values in parameters.items()))
 
@@ -151,7 +153,7 @@ def _make(library: Library, family: Family, change: Change) -> None:
         table.delete_chain(name)
     try:
         table.commit()
-    except Exception as error:
+    except Exception as error:  # as where the table is opened
         cause = str(error).removeprefix("can't commit: ")
         raise RefusedError(Answer(refused=f"the kernel says: {cause}", table=change.table)) from error
 
@@ -167,7 +169,9 @@ def _rule(library: Library, family: Family, words: tuple[str, ...], rule_id: str
         # The kernel has a target in every rule; one without a name does nothing.
         target = wanted.target or Extension("", ())
         _fill(rule.create_target(target.name), target)
-    except Exception as error:
+    except (
+        Exception
+    ) as error:  # ValueError, AttributeError, KeyError, XTablesError: what it does not know it says in many ways
         cause = f"python-iptables cannot say {' '.join(words)!r}: {error}"
         raise RefusedError(Answer(refused=cause, rule_id=rule_id, table=table, unusable=True)) from error
     return rule
