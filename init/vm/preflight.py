@@ -24,7 +24,7 @@ from meshdns.init.commands.resolver import run
 from meshdns.init.errors import MissingError
 from meshdns.init.vm import layout
 from meshdns.init.vm.account import LAST_SYSTEM_ID, uid_of
-from meshdns.init.vm.settings import Values, VmSettings, as_file, parsed
+from meshdns.init.vm.settings import Values, VmSettings, as_file, asks_behind_the_stub, parsed
 from meshdns.init.vm.systemd import is_active
 
 DNS_PORT: Final = 53
@@ -60,7 +60,10 @@ def preflight(settings: VmSettings) -> Findings:
         capture = _understood(install, settings.capture, Path(directory) / layout.CAPTURE_SETTINGS.name)
     spec, warnings = to_spec(capture)
     facts = gather(spec)
-    findings = [one for one in examine(facts, spec) if one.id != "capability"]  # a dry run needs no privilege
+    besides = {"capability", "dns-cache"}  # a dry run needs no privilege, and caches are flushed
+    if asks_behind_the_stub(settings):
+        besides.add("dns-loop")  # systemd-resolved is asked by nobody whom we ask
+    findings = [one for one in examine(facts, spec) if one.id not in besides]
     problems = (
         *_account(),
         *_program(resolver["manifests"]),
@@ -95,7 +98,7 @@ def _program(manifests: Iterable[Path]) -> Iterator[str]:
 
 
 def _name_server(listeners: Iterable[Listener], settings: VmSettings) -> Iterator[str]:
-    if "dns-servers" in settings.capture:
+    if "dns-servers" in settings.capture and not asks_behind_the_stub(settings):
         return  # whom to capture has been thought of
     for uid in sorted({one.uid for one in listeners if one.port == DNS_PORT and one.hears(LOCALHOST)}):
         yield (

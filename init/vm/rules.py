@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.system.runner import Outcome, run
 from meshdns.init.vm.step import Look, Note, Standing, StepError
+from meshdns.init.vm.systemd import flush_caches
 
 MESHDNS: Final = (sys.executable, "-I", "-m", "meshdns.init.cli")
 """This program, as units run it as well: -I keeps PYTHONPATH and the user's own packages out."""
@@ -46,6 +47,7 @@ class Rules:
         found = json.loads(_capture("status", "--json").output)
         if found["confirm_within_s"] is not None:
             _meshdns("confirm")
+        flush_caches()
         return {**note, "backend": found["backend"]}
 
     @classmethod
@@ -67,6 +69,7 @@ class Rules:
         _meshdns("uninstall")
         if "backend" in note:
             _meshdns("uninstall", "--backend", note["backend"])
+        flush_caches()
         return ""
 
 

@@ -62,10 +62,11 @@ def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
     for settings in (RESOLVER_SETTINGS, CAPTURE_SETTINGS):
         settings.check_environment(environment)
     istio = {name: one.value for name, one in proxy_settings(given.mesh_config, None, environment).settings.items()}
+    stub = around_the_stub(Path(defaults.RESOLV_CONF), RESOLVED_UPSTREAMS)
     resolver = {
         "state": str(layout.STATE),
         "proxy-uid": layout.ACCOUNT,
-        **upstreams(Path(defaults.RESOLV_CONF), RESOLVED_UPSTREAMS),
+        **stub.resolver,
         **_known(istio, run),
         **_read(given.resolver_config, run),
         **_from_environment(RESOLVER_SETTINGS, run, environment),
@@ -74,6 +75,7 @@ def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
     capture = {
         "proxy-uid": layout.ACCOUNT,
         "proxy-gid": layout.ACCOUNT,
+        **stub.capture,
         **_known(istio, install),
         **_read(given.capture_config, install),
         **_from_environment(CAPTURE_SETTINGS, install, environment),
@@ -99,11 +101,22 @@ def parsed(command: click.Command, file: Path) -> dict[str, Any]:
     return command.make_context(command.name, ["--config", str(file), *account]).params
 
 
-def upstreams(resolv_conf: Path, behind_the_stub: Path) -> Values:
-    """Return the setting for whom to ask: where a resolv.conf lists systemd-resolved's stub, those behind it."""
-    listed = listed_servers(resolv_conf)
-    asks_stub = any(server.network.network_address in RESOLVED for server in listed)
-    return {"resolv-conf": str(behind_the_stub)} if asks_stub and behind_the_stub.exists() else {}
+def around_the_stub(resolv_conf: Path, behind: Path) -> VmSettings:
+    """Return what it takes where a resolv.conf lists systemd-resolved's stub; `behind` lists whom that one asks.
+
+    The resolver asks them itself, so that nothing goes round in circles. They are captured beside the stub, so that
+    lookups by D-Bus, which pass port 53 of the stub by, come to the resolver as those that systemd-resolved sends.
+    """
+    listed = [server.network.network_address for server in listed_servers(resolv_conf)]
+    if not behind.exists() or not any(address in RESOLVED for address in listed):
+        return VmSettings({}, {})
+    followed = {"resolv-conf": str(behind)}
+    return VmSettings(followed, {**followed, "dns-servers": ["resolv-conf", *map(str, listed)]})
+
+
+def asks_behind_the_stub(settings: VmSettings) -> bool:
+    """Return whether the resolver asks those whom systemd-resolved asks, and not its stub."""
+    return bool(settings.resolver.get("resolv-conf") == str(RESOLVED_UPSTREAMS))
 
 
 def _read(file: Path | None, command: click.Command) -> Values:

@@ -5,6 +5,7 @@ Where systemd does not run, as in a chroot, nothing runs and there is nothing to
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from meshdns.capture.system.runner import Outcome, run
 from meshdns.init.version import VERSION, commit
 from meshdns.init.vm.step import Look, Note, Standing, StepError
 
+CACHES: Final = {
+    "systemd-resolved.service": ("resolvectl", "flush-caches"),
+    "nscd.service": ("nscd", "--invalidate=hosts"),
+}
+"""How those are told to forget who keep answers; a program that is merely asked for might be started by that."""
 WAIT_S: Final = 60
 """For a unit to start or stop: longer than what its file allows it."""
 
@@ -87,6 +93,14 @@ def reload() -> None:
 def command(verb: str, unit: str) -> None:
     """Start, stop, restart or reload a unit, and wait for it; StepError with what the unit said last."""
     _tell(verb, unit)
+
+
+def flush_caches() -> None:
+    """Have those forget who keep answers on this machine: what they were told before is not true any more."""
+    for unit, flush in CACHES.items():
+        if is_active(unit):
+            with contextlib.suppress(PreflightError):  # a name that is wrong for seconds is no reason to fail
+                run(flush)
 
 
 def _tell(verb: str, *units: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from meshdns.init.commands.capture import install
 from meshdns.init.commands.resolver import run
-from meshdns.init.vm.settings import Given, VmSettings, as_file, parsed, upstreams, vm_settings
+from meshdns.init.vm.settings import Given, VmSettings, around_the_stub, as_file, parsed, vm_settings
 
 MESH_CONFIG = """
 defaultConfig:
@@ -119,20 +119,22 @@ def test_a_key_that_nobody_reads_is_refused_with_its_place(settle: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("nameservers", "stub_runs", "asked"),
+    ("nameservers", "stub_runs", "captured"),
     [
-        ("nameserver 127.0.0.53\n", True, True),
-        ("nameserver 127.0.0.54\n", True, True),
-        ("nameserver 127.0.0.53\n", False, False),
-        ("nameserver 192.0.2.53\n", True, False),
+        ("nameserver 127.0.0.53\n", True, ["resolv-conf", "127.0.0.53"]),
+        ("nameserver 127.0.0.54\nnameserver 192.0.2.1\n", True, ["resolv-conf", "127.0.0.54", "192.0.2.1"]),
+        ("nameserver 127.0.0.53\n", False, None),
+        ("nameserver 192.0.2.53\n", True, None),
     ],
 )
-def test_behind_resolveds_stub_stand_its_own_servers(
-    tmp_path: Path, nameservers: str, *, stub_runs: bool, asked: bool
+def test_around_resolveds_stub(
+    tmp_path: Path, *, nameservers: str, stub_runs: bool, captured: list[str] | None
 ) -> None:
-    """Where resolv.conf lists systemd-resolved's stub, the resolver asks whom the stub would ask, without a detour."""
+    """Where resolv.conf lists systemd-resolved's stub, whom it asks is asked by the resolver and captured beside it."""
     resolv_conf, behind = tmp_path / "resolv.conf", tmp_path / "behind"
     resolv_conf.write_text(nameservers)
     if stub_runs:
         behind.write_text("nameserver 192.0.2.53\n")
-    assert upstreams(resolv_conf, behind) == ({"resolv-conf": str(behind)} if asked else {})
+    found = around_the_stub(resolv_conf, behind)
+    asked = {"resolv-conf": str(behind)}
+    assert found == (VmSettings({}, {}) if captured is None else VmSettings(asked, {**asked, "dns-servers": captured}))
