@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TextIO
 
 from meshdns.init.errors import MissingError
+
+LINES_HELD: Final = 10_000
+"""Lines that wait to be written: half a second of queries."""
+
+CLOSE_S: Final = 1.0
+
+logger = logging.getLogger("meshdns")
 
 
 class _JsonLines(logging.Formatter):
@@ -37,17 +48,47 @@ def set_up(level: str, style: str) -> None:
 
 
 def line_writer(target: str | None) -> Callable[[str], None] | None:
-    """Return what appends a line to the file `target`, or to standard output for `-`; None for no target."""
+    """Return what appends a line to the file `target`, or to standard output for `-`; None for no target.
+
+    It never waits: of what a reader that stalls, or a disk that is full, does not take, lines are dropped and counted.
+    """
     if target is None:
         return None
     try:
         file = sys.stdout if target == "-" else Path(target).open("a", buffering=1)  # noqa: SIM115 - open as long as we run
     except OSError as error:
         raise MissingError(f"cannot write {target}: {error.strerror}") from error
+    return _LineWriter(target, file).put
 
-    def write(line: str) -> None:
-        # A full disk costs log lines, never answers.
-        with contextlib.suppress(OSError):
-            print(line, file=file, flush=True)
 
-    return write
+class _LineWriter:
+    """A thread that writes lines, and a bounded queue before it."""
+
+    def __init__(self, target: str, file: TextIO) -> None:
+        self._target, self._file = target, file
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_HELD)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="lines", daemon=True)
+        self._thread.start()
+        atexit.register(self._close)
+
+    def put(self, line: str) -> None:
+        """Have a line written, or count it where there is no room for it."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    def _write_all(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with contextlib.suppress(OSError):
+                print(line, file=self._file, flush=True)
+            if self._dropped and self._lines.empty():
+                dropped, self._dropped = self._dropped, 0
+                logger.warning("%d lines for %s were dropped: nobody took them in time", dropped, self._target)
+
+    def _close(self) -> None:
+        """Let what is there be written, but wait for no reader that stalls."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+            self._thread.join(CLOSE_S)

@@ -169,7 +169,7 @@ _SOCKETS = _options(
         "--query-log",
         type=click.Path(allow_dash=True),
         metavar="FILE|-",
-        help="A JSON line for each query. Costs speed, and a reader that stalls stalls us.",
+        help="A JSON line for each query. Costs speed. Where its reader stalls, lines are dropped.",
     ),
 )
 
