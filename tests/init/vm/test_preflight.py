@@ -1,0 +1,72 @@
+"""What keeps a machine from being onboarded."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from meshdns.capture.system.listeners import Listener
+from meshdns.init import defaults
+from meshdns.init.errors import MissingError
+from meshdns.init.vm import preflight
+from meshdns.init.vm.settings import RESOLVED_UPSTREAMS, VmSettings
+
+BEHIND_THE_STUB = {"resolv-conf": str(RESOLVED_UPSTREAMS)}
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "resolver", "capture", "refused"),
+    [
+        ("127.0.0.1", 53, {}, {}, True),
+        ("0.0.0.0", 53, {}, {}, True),
+        ("::", 53, {}, {}, True),
+        ("127.0.0.53", 53, {}, {}, False),
+        ("192.0.2.2", 53, {}, {}, False),
+        ("127.0.0.1", 5353, {}, {}, False),
+        ("127.0.0.1", 53, {}, {"dns-servers": ["192.0.2.53"]}, False),
+        ("127.0.0.1", 53, BEHIND_THE_STUB, {**BEHIND_THE_STUB, "dns-servers": ["resolv-conf", "127.0.0.53"]}, True),
+    ],
+)
+def test_another_name_server_is_refused_unless_it_was_thought_of(
+    address: str, port: int, resolver: dict[str, str], capture: dict[str, object], *, refused: bool
+) -> None:
+    """Who answers at 127.0.0.1:53 may be captured itself: refused, unless the operator says whom to capture."""
+    listener = Listener("udp", ip_address(address), port, 0)
+    assert bool(list(preflight._name_server([listener], VmSettings(resolver, capture)))) is refused
+
+
+@pytest.mark.parametrize(
+    ("manifests", "unseen"),
+    [("/etc/meshdns/entries", []), ("/root/entries", ["/root/entries"]), ("/tmp/entries", ["/tmp/entries"])],  # noqa: S108
+)
+def test_what_protected_units_cannot_see_is_told(
+    monkeypatch: pytest.MonkeyPatch, manifests: str, unseen: list[str]
+) -> None:
+    """A directory of manifests that ProtectHome or PrivateTmp hides is named before a unit misses it."""
+    monkeypatch.setattr(sys, "prefix", "/opt/meshdns")
+    monkeypatch.setattr(preflight, "__file__", "/opt/meshdns/lib/preflight.py")
+    told = list(preflight._program([Path(manifests)]))
+    assert [line.split(": ")[0] for line in told] == [f"the units cannot see {path}" for path in unseen]
+
+
+def test_a_dangling_resolv_conf_is_told_with_where_it_leads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A resolv.conf that is a link to nothing is named with what it points at."""
+    link = tmp_path / "resolv.conf"
+    link.symlink_to("/run/nowhere")
+    monkeypatch.setattr(preflight, "BOOTED", tmp_path)
+    monkeypatch.setattr(defaults, "RESOLV_CONF", str(link))
+    with pytest.raises(MissingError, match=r"resolv.conf is a link to /run/nowhere, which does not exist"):
+        preflight.check_machine()
+    link.unlink()
+    link.write_text("nameserver 192.0.2.53\n")
+    preflight.check_machine()
+
+
+def test_without_systemd_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that systemd does not run on is refused, and told what to use instead."""
+    monkeypatch.setattr(preflight, "BOOTED", tmp_path / "no systemd")
+    with pytest.raises(MissingError, match="systemd does not run here"):
+        preflight.check_machine()
