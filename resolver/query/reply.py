@@ -116,8 +116,7 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
     start = end + len(kind)
     if questions != 1 or message[HEADER_BYTES:end].lower() != key or message[end:start] != kind:
         return None
-    records = _walk(message, start, answers + authorities + additionals)
-    opt = records.pop() if records and records[-1][_RTYPE] == OPT else None
+    records, opt = _walk(message, start, answers + authorities + additionals)
     if len(records) < answers + authorities:
         return None
     qtype = _SHORT.unpack(kind[:2])[0]
@@ -150,12 +149,12 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
 _Record = tuple[int, int, int, int, int]
 """Type, time to live, and where owner, data and end stand. Made for every record of every reply: no named tuple."""
 
-_RTYPE, _END = 0, 4
+_RTYPE, _TTL_S, _END = 0, 1, 4
 
 
-def _walk(message: bytes, at: int, count: int) -> list[_Record]:
-    """Return so many records from `at` on, up to an OPT record, whose followers are left out: they are a courtesy."""
-    records = []
+def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], _Record | None]:
+    """Return so many records from `at` on, and the OPT record, whose followers are left out: they are a courtesy."""
+    records: list[_Record] = []
     size = len(message)
     for _ in range(count):
         owner = at
@@ -172,10 +171,10 @@ def _walk(message: bytes, at: int, count: int) -> list[_Record]:
         at = data + length
         if at > size:
             raise IndexError
-        records.append((rtype, ttl_s if ttl_s < _TTL_SIGN else 0, owner, data, at))
         if rtype == OPT:
-            break
-    return records
+            return records, (rtype, ttl_s, owner, data, at)
+        records.append((rtype, ttl_s if ttl_s < _TTL_SIGN else 0, owner, data, at))
+    return records, None
 
 
 def _lifetime_s(message: bytes, records: list[_Record], counts: tuple[int, int], rcode: int, qtype: int) -> int:
@@ -183,7 +182,7 @@ def _lifetime_s(message: bytes, records: list[_Record], counts: tuple[int, int],
     if not records:
         return 0
     answers, authorities = counts
-    lowest_s = min([ttl_s for _, ttl_s, _, _, _ in records])
+    lowest_s = min([record[_TTL_S] for record in records])
     if rcode == NOERROR and answers:
         for rtype, *_ in records[:answers]:
             if rtype == qtype or qtype == ANY:  # noqa: PLR1714 - a set would be made anew each time

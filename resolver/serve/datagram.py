@@ -183,14 +183,14 @@ class DatagramListener:
         decision = decide(packet, self.table, self._tally)
         spent = _Spent(begun_ns, time.perf_counter_ns() - begun_ns)
         if isinstance(decision, bytes):
-            self._send(decision, client)
+            self._send(client, decision)
             self._tell(client, packet, decision, spent, None)
         elif isinstance(decision, Forward):
             self.counters.forwarded += 1
 
             def respond(reply: bytes) -> None:
                 whole = decision.complete(packet, reply)
-                self._send(whole, client)
+                self._send(client, whole)
                 self._tell(client, packet, whole, spent, decision)
 
             self._submit(decision.packet, decision, client, decision.limit, respond)
@@ -207,7 +207,11 @@ class DatagramListener:
         counters = self.counters
         if isinstance(decision, Forward):
             counters.forwarded += 1
-            respond = partial(self._respond, client, packet, decision)
+            respond = (
+                partial(self._send, client)
+                if decision.chase is None
+                else partial(self._send_completed, client, packet, decision)
+            )
             self._submit(decision.packet, decision, client, decision.limit, respond)
         elif decision is Drop.RESPONSE:
             counters.responses += 1
@@ -216,10 +220,10 @@ class DatagramListener:
         else:
             counters.heartbeats += 1
 
-    def _respond(self, client: Client, packet: bytes, forward: Forward, reply: bytes) -> None:
-        self._send(forward.complete(packet, reply), client)
+    def _send_completed(self, client: Client, packet: bytes, forward: Forward, reply: bytes) -> None:
+        self._send(client, forward.complete(packet, reply))
 
-    def _send(self, reply: bytes, client: Client) -> None:
+    def _send(self, client: Client, reply: bytes) -> None:
         """Send without waiting. A reply that the kernel will not take is given up: its client asks again."""
         try:
             self._sock.sendto(reply, client)
