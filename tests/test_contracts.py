@@ -67,3 +67,12 @@ def test_every_contract_can_be_broken(tmp_path: Path) -> None:
         with (tree / "src" / "meshdns" / file).open("a") as source:
             source.write(f"\nimport {module}\n")
     assert set(verdicts(tree).values()) == {"BROKEN"}
+
+
+def test_what_decides_in_prove_is_guarded_too(tmp_path: Path) -> None:
+    """A module of `prove` that only judges may not look at the world, though its neighbours do nothing else."""
+    tree = copied(tmp_path)
+    with (tree / "src" / "meshdns" / "capture" / "prove" / "checks.py").open("a") as source:
+        source.write("\nimport time\n")
+    broken = {name for name, verdict in verdicts(tree).items() if verdict == "BROKEN"}
+    assert broken == {"what decides knows no world"}
