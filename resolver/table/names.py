@@ -6,7 +6,7 @@ are the same bytes; no other comparison is used anywhere, for text cannot tell a
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 NAME_BYTES: Final = 255  # RFC 1035, section 2.3.4, the root's byte included
@@ -64,14 +64,6 @@ def label_starts(key: bytes) -> tuple[int, ...]:
 def ancestors(key: bytes) -> tuple[bytes, ...]:
     """Return the names above this one, nearest first, the root left out."""
     return tuple(key[start:] for start in label_starts(key)[1:])
-
-
-def reverse_key(address: IPv4Address | IPv6Address) -> bytes:
-    """Return the key of the name that a PTR query asks for."""
-    if isinstance(address, IPv4Address):
-        labels = [str(octet).encode() for octet in reversed(address.packed)]
-        return b"".join([bytes((len(label),)) + label for label in labels]) + IN_ADDR_ARPA
-    return _nibbles_key(address.packed.hex())
 
 
 def _nibbles_key(nibbles: str) -> bytes:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from meshdns.resolver.table.names import (
     ancestors,
     label_starts,
-    reverse_key,
     reverse_zones,
     reversed_digits,
     to_key,
@@ -67,11 +66,16 @@ def test_ancestors() -> None:
     assert ancestors(b"\4test\0") == ()
 
 
+def reverse_key(address: str) -> bytes:
+    key = to_key(ip_address(address).reverse_pointer)
+    assert key is not None
+    return key
+
+
 @given(st.ip_addresses())
 def test_reverse_names(address: IPv4Address | IPv6Address) -> None:
-    """A reverse name is the one of the standard library, and spells the address's digits."""
-    key = reverse_key(address)
-    assert to_text(key) == address.reverse_pointer
+    """The standard library's reverse name spells the address's digits."""
+    key = reverse_key(str(address))
     assert reversed_digits(key, label_starts(key)) == address.packed.hex()
 
 
@@ -120,5 +124,5 @@ def test_reverse_zones(network: str, zones: list[str]) -> None:
 def test_zone_is_the_end_of_its_names() -> None:
     """Every address of a pool has its reverse name under one of its zones, and its neighbour has not."""
     zones = reverse_zones(ip_network("10.0.16.0/20"))
-    assert reverse_key(ip_address("10.0.31.255")).endswith(zones)
-    assert not reverse_key(ip_address("10.0.32.0")).endswith(zones)
+    assert reverse_key("10.0.31.255").endswith(zones)
+    assert not reverse_key("10.0.32.0").endswith(zones)
