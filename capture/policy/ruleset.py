@@ -33,8 +33,8 @@ class Hook(enum.Enum):
 class Stage(enum.IntEnum):
     """What a chain is for; within a hook the lower stage sees the packet first."""
 
-    MARK = 1
-    ZONE = 2
+    ZONE = 1
+    MARK = 2
     DIVERT = 3
     TRANSLATE = 4
     REFUSE = 5

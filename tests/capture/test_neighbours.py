@@ -251,6 +251,24 @@ def test_works_beside(place: Place, neighbour: str, backend: str) -> None:
     assert place.others() == before
 
 
+@pytest.mark.parametrize("backend", ["nft", "iptables-nft"])
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+def test_works_beside_who_comes_later(place: Place, neighbour: str, backend: str) -> None:
+    """Rules that others load after ours take nothing from us, are no drift, and stay when ours go."""
+    place.install(backend)
+    NEIGHBOURS[neighbour](place.pod)
+    assert place.condition(backend) is Condition.SAME
+    assert not place.failed(backend)
+    expected = b"istio" if neighbour == "Istio" else b"direct"
+    with _istio(place.pod) if neighbour == "Istio" else contextlib.nullcontext():
+        assert place.answer_to(EXCLUDED, LISTED[0]) == expected
+    place.uninstall(backend)
+    assert "MESHDNS" not in place.others()
+    assert "meshdns" not in place.others()
+    with _istio(place.pod) if neighbour == "Istio" else contextlib.nullcontext():
+        assert place.answer_to(EXCLUDED, LISTED[0]) == expected
+
+
 @contextlib.contextmanager
 def _answering(pod: Namespace, address: str, port: int, words: bytes) -> Iterator[None]:
     """Answer datagrams at an address of the pod's until the end of the block."""

@@ -46,8 +46,9 @@ MAX_COMMENT_LENGTH: Final = 128
 """nft 1.0.6 takes no more (NFTNL_UDATA_COMMENT_MAXLEN in libnftnl)."""
 
 PLACES: Final[dict[tuple[Hook, Stage], tuple[str, int]]] = {
-    (Hook.OUTPUT, Stage.MARK): ("filter", -301),
-    (Hook.OUTPUT, Stage.ZONE): ("filter", -300),  # conntrack looks at -200 (NF_IP_PRI_CONNTRACK)
+    # Conntrack looks at -200 (NF_IP_PRI_CONNTRACK), and the first zone counts: before iptables' raw table at -300.
+    (Hook.OUTPUT, Stage.ZONE): ("filter", -301),
+    (Hook.OUTPUT, Stage.MARK): ("filter", -300),
     (Hook.OUTPUT, Stage.DIVERT): ("route", -150),  # after conntrack, and a new mark is routed anew
     (Hook.OUTPUT, Stage.TRANSLATE): ("nat", -101),  # before everybody's -100, whichever was loaded first
     (Hook.OUTPUT, Stage.REFUSE): ("filter", 0),

@@ -29,6 +29,7 @@ from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Chain, Hook, Match, Protocol, Refuse, Rule, RuleSet, Stage, among_ports
 from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import CaptureSpec, Family, Ports
+from meshdns.capture.system import runner
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -228,6 +229,7 @@ def test_what_was_left_half_done_is_mended(host: Host) -> None:
 def test_a_missing_program_is_told(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the programs: exit 3, and which package holds them."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runner, "BESIDES_PATH", ())
     with pytest.raises(PreflightError, match="not on PATH: install the package iptables"):
         host.install(spec())
 

@@ -124,6 +124,7 @@ FOREIGN = {
     "a rule without a comment": "-A {nat} -j ACCEPT",
     "a rule of other words": "-A {nat} -p tcp -m tcp --tcp-flags SYN,ACK SYN -m comment --comment nat-x -j RETURN",
     "a rule with a limit": "-A {nat} -m limit --limit 1/sec -m comment --comment x -j RETURN",
+    "a part of the connection's mark": "-A {nat} -m connmark --mark 0x1/0x7 -m comment --comment x -j RETURN",
     "a redirect with a flag": "-A {nat} -p tcp -m comment --comment x -j REDIRECT --to-ports 6 --random",
     "a redirect to two ports": "-A {nat} -p tcp -m comment --comment x -j REDIRECT --to-ports 6-7",
     "another list": "-A {nat} -m recent --name other --rcheck --seconds 3600 --rdest --mask 0.0.0.0 "

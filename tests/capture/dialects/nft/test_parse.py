@@ -62,7 +62,8 @@ FOREIGN = {
     "a rule of other words": 'insert rule inet meshdns nat tcp flags syn counter comment "nat-x"',
     "a rule with a limit": 'add rule inet meshdns zone limit rate 1/second counter return comment "x"',
     "a redirect with flags": 'add rule inet meshdns nat tcp dport 5 counter redirect to :6 random comment "x"',
-    "a mark of the connection": 'add rule inet meshdns zone counter ct mark set 7 comment "x"',
+    "a mark of the connection, copied": 'add rule inet meshdns zone counter ct mark set meta mark comment "x"',
+    "a part of the connection's mark": 'add rule inet meshdns nat ct mark & 7 == 1 counter return comment "x"',
     "another set": "add set inet meshdns b { typeof meta nfproto; flags dynamic,timeout; }\n"
     'add rule inet meshdns beat_in counter update @b { meta nfproto timeout 3s } comment "x"',
     "a redirect to two ports": 'add rule inet meshdns nat tcp dport 5 counter redirect to :6-7 comment "x"',
