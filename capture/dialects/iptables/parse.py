@@ -93,7 +93,8 @@ def _in_force(table: SavedTable) -> tuple[set[str], list[str]]:
     odd = []
     leading: Counter[str] = Counter()
     for found in jumps(table):
-        if _is_ours(table.name, found) and found.position == leading[found.chain] + 1:
+        is_next = found.position == leading[found.chain] + 1 and found.target not in in_force
+        if _is_ours(table.name, found) and is_next:
             leading[found.chain] += 1
             in_force.add(found.target)
         else:
