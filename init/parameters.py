@@ -60,7 +60,10 @@ class PortRangeType(click.ParamType[PortRange]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PortRange:
         if isinstance(value, PortRange):
             return value
-        first, dash, last = str(value).strip().partition("-")
+        text = str(value).strip()
+        if not re.fullmatch(r"\d+(-\d+)?", text, re.ASCII):
+            self.fail(f"{text!r} is not a port and not a range of ports: write 80 or 8000-8010", param, ctx)
+        first, dash, last = text.partition("-")
         low = PORT.convert(first, param, ctx)
         high = PORT.convert(last, param, ctx) if dash else low
         if low > high:
