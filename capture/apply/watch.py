@@ -75,7 +75,7 @@ class Watch:
             self.known = self.wanted = found.record
             self._listed = None
             return
-        if found.condition is not Condition.SAME:
+        if found.condition is not Condition.SAME and not self.said:
             what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
             logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
             for line in found.drift[:SHOWN]:

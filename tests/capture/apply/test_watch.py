@@ -19,8 +19,9 @@ from proving import MESHDNS, capture, delete_rules
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import inspect, new_record
-from meshdns.capture.apply.watch import Watch
+from meshdns.capture.apply.watch import Watch, _look
 from meshdns.capture.dialects.nft.backend import NftBackend
+from meshdns.capture.errors import ApplyError
 from meshdns.capture.policy.spec import Server
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
@@ -226,3 +227,26 @@ def test_servers_that_were_listed_by_address_alone_are_not_followed() -> None:
     """Without a resolv.conf in the configuration no file changes what is captured."""
     watch = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda: None, "1")
     assert _after(watch, servers("10.0.0.7")) == SPEC.dns_servers
+
+
+class Refusing(NftBackend):
+    """The nft backend of a kernel that takes no rules."""
+
+    def replace(self, *_: object) -> None:
+        raise ApplyError("cannot load the rules: refused")
+
+
+def test_a_lasting_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What keeps rules from being put back is said when it begins and when it is over, not at every try."""
+    caplog.set_level("INFO", "meshdns.capture")
+    record = new_record(spec(), BACKEND, "1", 1)
+    there = Watch(Refusing(), record, lambda: None, "1", known=record)
+    with namespace() as pod:
+        assert [pod.call(lambda: _look(there, (), lambda: False)) for _ in range(3)] == [False] * 3
+        there.backend = BACKEND
+        assert [pod.call(lambda: _look(there, (), lambda: False)) for _ in range(2)] == [True] * 2
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "the rules are gone: putting them back",
+        "cannot load the rules: refused: trying again until it works",
+        "it works again",
+    ]
