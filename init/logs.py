@@ -6,11 +6,12 @@ import atexit
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -28,9 +29,8 @@ class _JsonLines(logging.Formatter):
     """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and `error` where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "time": _time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -40,11 +40,34 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class _TextLines(logging.Formatter):
+    """`TIME LEVEL LOGGER: MESSAGE`, with the time of the JSON lines; without it where the journal notes its own."""
+
+    def __init__(self, *, timed: bool) -> None:
+        super().__init__(f"{'%(asctime)s ' if timed else ''}%(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's
+        return _time_of(record)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+
+
 def set_up(level: str, style: str) -> None:
     """Send log records of `level` (debug, info, warning, error) and above to stderr as `style` text or json."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_JsonLines() if style == "json" else _TextLines(timed=not _is_the_journal(sys.stderr)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _is_the_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether a stream leads to systemd's journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def line_writer(target: str | None) -> Callable[[str], None] | None:

@@ -1,9 +1,13 @@
-"""Lines for files and pipes: nobody waits for who reads them."""
+"""How log lines look and where they go; of lines for files and pipes, nobody waits for who reads them."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +17,48 @@ from meshdns.init.logs import LINES_HELD, line_writer
 
 LINE = "x" * 99
 WITHIN_S = 20.0
+
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+LOGGING = """
+import logging, sys
+from meshdns.init.logs import set_up
+set_up("info", sys.argv[1])
+logging.getLogger("meshdns.resolver").warning("%d %%", 1)
+"""
+
+
+def logged(path: Path, style: str, journal: str | None = None) -> str:
+    """Return what one record looks like in a file; `journal` is JOURNAL_STREAM, where `{}` stands for that file."""
+    with path.open("wb") as file:
+        found = os.fstat(file.fileno())
+        told = {} if journal is None else {"JOURNAL_STREAM": journal.format(f"{found.st_dev}:{found.st_ino}")}
+        environment = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"} | told
+        subprocess.run([sys.executable, "-c", LOGGING, style], stderr=file, env=environment, check=True, timeout=30)
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("journal", "time_of_day"),
+    [
+        pytest.param(None, f"{TIME} ", id="no systemd"),
+        pytest.param("{}", "", id="the journal"),
+        pytest.param("8:1", f"{TIME} ", id="a file, though systemd started it"),
+    ],
+)
+def test_a_line_of_text_has_its_time_unless_the_journal_notes_it(
+    journal: str | None, time_of_day: str, tmp_path: Path
+) -> None:
+    """By RFC 3339 in UTC; the journal is told from other files as systemd.exec(5) says."""
+    line = logged(tmp_path / "log", "text", journal)
+    assert re.fullmatch(rf"{time_of_day}WARNING meshdns\.resolver: 1 %\n", line), line
+
+
+def test_a_line_of_json_has_its_time_everywhere(tmp_path: Path) -> None:
+    """Whoever collects JSON need not know where it came through."""
+    line = json.loads(logged(tmp_path / "log", "json", "{}"))
+    assert re.fullmatch(TIME, line.pop("time"))
+    assert line == {"level": "warning", "logger": "meshdns.resolver", "message": "1 %"}
 
 
 def test_a_reader_that_stalls_costs_lines_and_no_time(caplog: pytest.LogCaptureFixture) -> None:
