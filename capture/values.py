@@ -31,9 +31,10 @@ else:
 def _with_slots(cls: type, *, kw_only: bool) -> type:
     """Make the class anew, because slots and defaults of one name cannot both stand in its body."""
     body = dict(cls.__dict__)
-    names = tuple(body.get("__annotations__", ()))
+    names = tuple(cls.__annotations__)
     body |= {
         "__qualname__": cls.__qualname__,
+        "__annotations__": cls.__annotations__,
         "_defaults": {name: body.pop(name) for name in names if name in body},
         "__slots__": names,
         "__match_args__": () if kw_only else names,
