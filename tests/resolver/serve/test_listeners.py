@@ -19,8 +19,9 @@ import pytest
 from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS
 
+from meshdns.resolver.errors import SettingsError
 from meshdns.resolver.serve.address import SocketAddress
-from meshdns.resolver.serve.listeners import open_listeners
+from meshdns.resolver.serve.listeners import Opened, open_listeners
 
 PASSING = """
 import os, sys
@@ -89,10 +90,43 @@ def test_a_descriptor_that_is_no_socket_is_exit_3(tmp_path: Path) -> None:
     assert "cannot take over descriptor 3 of LISTEN_FDS" in errors
 
 
+def opened_and_closed(addresses: Sequence[SocketAddress]) -> Opened:
+    """Return what listening on these addresses gave, with nothing left open."""
+    opened = open_listeners(addresses, {})
+    for listener in opened.listeners:
+        listener.close()
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("addresses", "refusal"),
+    [
+        pytest.param(("127.0.0.1", "127.0.0.1"), r"listen on 127\.0\.0\.1:{port} twice", id="the same"),
+        pytest.param(("::1", "0:0::1"), r"listen on \[::1\]:{port} twice", id="the same, written otherwise"),
+        pytest.param(
+            ("127.0.0.2", "0.0.0.0"), r"127\.0\.0\.2:{port} beside 0\.0\.0\.0:{port}", id="and all of its family"
+        ),
+        pytest.param(("::", "::1"), r"\[::1\]:{port} beside \[::\]:{port}", id="all of its family, and it"),
+    ],
+)
+def test_addresses_that_cover_each_other_are_a_contradiction(addresses: Sequence[str], refusal: str) -> None:
+    """Each pair is named, as usage (exit code 2): nobody else has the port."""
+    port = free_port()
+    listen = [SocketAddress(ip_address(address), port) for address in addresses]
+    with pytest.raises(SettingsError, match=refusal.format(port=port)):
+        opened_and_closed(listen)
+
+
+def test_other_families_and_ports_are_other_addresses() -> None:
+    """127.0.0.1, ::1 and another port of the first are listened on side by side."""
+    first, second = free_port(), free_port()
+    places = [("127.0.0.1", first), ("::1", first), ("127.0.0.1", second), ("::", second)]
+    listen = [SocketAddress(ip_address(address), port) for address, port in places]
+    assert [listener.at for listener in opened_and_closed(listen).listeners] == listen
+
+
 @pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)])
 def test_an_open_resolver_is_warned_of(address: str, *, warned: bool) -> None:
     """An address that strangers reach is listened on, with a warning; loopback has none."""
-    opened = open_listeners([SocketAddress(ip_address(address), free_port())], {})
-    for listener in opened.listeners:
-        listener.close()
+    opened = opened_and_closed([SocketAddress(ip_address(address), free_port())])
     assert [address in warning and "firewall" in warning for warning in opened.warnings] == [True] * warned
