@@ -47,7 +47,7 @@ def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int
 
     A missing ::1, on a machine without IPv6, is a warning as long as another address can be had. Raises SettingsError
     for addresses that take each other's queries; PreflightError for an address that does not exist, a port in use, or
-    one that needs a privilege, and for a descriptor that fits no address: lookups that arrive there would wait for ever.
+    one that needs a privilege, and for a descriptor that fits no address: lookups that arrive there would be lost.
     """
     _refuse_doubled(addresses)
     _refuse_unknown(addresses, passed)
