@@ -56,7 +56,7 @@ test-vm: ## a virtual machine, onboarded under a booted systemd, restarted, upgr
 	@scripts/venv requirements-dev.lock
 	@scripts/vm-root $(VM_PACKAGES)
 	@PYTHONPATH=tests python -m vm.image
-	@unshare --mount --propagation private python -m pytest tests/vm -n auto --dist loadgroup --timeout 300 $(PYTEST_ARGS)
+	@unshare --mount --propagation private python -m pytest tests/vm -n auto --dist load --timeout 300 $(PYTEST_ARGS)
 
 bench:   ## speed and size as ratios to real peers, in a quarter of an hour; BENCH_ARGS="--rows local relay"
 	@scripts/need $(TEST_PROGRAMS)

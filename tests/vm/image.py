@@ -22,6 +22,7 @@ TREE: Final = Path(__file__).parents[2]
 DEBIAN: Final = TREE / ".vm" / "root"
 WHEELS: Final = TREE / ".vm" / "wheels"
 IMAGES: Final = TREE / ".vm" / "images"
+RULE, OTHER_RULE = "zone-answer", "zone-reply"
 PYTHON: Final = "3.11"
 """Debian 12's."""
 BUILT_FROM: Final = (
@@ -108,7 +109,7 @@ def writable(root: Path, directory: Path) -> Iterator[Path]:
 
 
 def build_wheel(target: Path, version: str | None = None) -> Path:
-    """Build a wheel from the tree into `target`, as of another version if one is given."""
+    """Build a wheel from the tree into `target`, as of another version, with another rule, if one is given."""
     tree = target / "tree"
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard", "--", *BUILT_FROM],
@@ -119,7 +120,7 @@ def build_wheel(target: Path, version: str | None = None) -> Path:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TREE / name, tree / name, follow_symlinks=False)
     if version:
-        _set_version(tree / "init" / "version.py", version)
+        _make_newer(tree, version)
     before = set(target.glob("meshdns-*.whl"))
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "-w", target, tree], check=True, capture_output=True)
@@ -128,11 +129,16 @@ def build_wheel(target: Path, version: str | None = None) -> Path:
     return wheel
 
 
-def _set_version(file: Path, version: str) -> None:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    changed = [f'VERSION: Final = "{version}"' if line.startswith("VERSION") else line for line in lines]
-    assert changed != lines
-    file.write_text("\n".join((*changed, "")), encoding="utf-8")
+def _make_newer(tree: Path, version: str) -> None:
+    """Make it another version, one of whose rules has another name."""
+    _replace(tree / "init" / "version.py", r"(?m)^VERSION: Final = .*$", f'VERSION: Final = "{version}"')
+    _replace(tree / "capture" / "policy" / "plan.py", RULE, OTHER_RULE)
+
+
+def _replace(file: Path, pattern: str, text: str) -> None:
+    changed, count = re.subn(pattern, text, file.read_text(encoding="utf-8"))
+    assert count, f"{file} holds no {pattern}"
+    file.write_text(changed, encoding="utf-8")
 
 
 def _configure(root: Path) -> None:

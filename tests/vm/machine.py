@@ -77,6 +77,8 @@ class Machine:
     bound: Sequence[str]
     leader: int = 0
     """Its process 1, as this machine numbers it."""
+    inside: Namespace | None = None
+    """Its network namespace, another one after each restart."""
     _life: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _nspawn: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +129,7 @@ class Machine:
         """Boot it, and wait until its manager has nothing more to start."""
         if self._nspawn:
             raise RuntimeError("it runs already")
-        inside = self._life.enter_context(namespace())
+        self.inside = inside = self._life.enter_context(namespace())
         veth(inside, "host0", (), self.outside, "vm0", [f"{GATEWAY[0]}/24", f"{GATEWAY[1]}/64"])
         name = f"meshdns-{os.getpid()}-{next(_numbers)}"
         self._life.callback(lambda: shutil.rmtree(f"/run/systemd/nspawn/propagate/{name}", ignore_errors=True))

@@ -61,7 +61,6 @@ _COMMANDS: Final = {
     "unit file": "systemctl list-unit-files --no-legend --no-pager",
     "unit": "systemctl list-units --all --full --plain --no-legend --no-pager --type=service,socket,timer,path,target"
     " | awk '{print $1, $2, $3}' | grep -v -e '^user' -e '^session' -e '^systemd-tmpfiles-clean'",
-    "rules": "nft -s list ruleset",
     "address": "ip -o address | sed 's/valid_lft.*//'",
     "rule": "ip rule; ip -6 rule",
     "route": "ip route show table all; ip -6 route show table all",
@@ -69,7 +68,7 @@ _COMMANDS: Final = {
     "process": "ps -e -o user:20=,args= | grep -i meshdns | grep -v grep || true",
     "listens": "ss -Hltnu | awk '{print $1, $5}' | sort -u",
     "in /run": "find /run -iname '*meshdns*' 2>/dev/null | grep -v /run/host || true",
-    "nameservers": "cat /etc/resolv.conf; resolvectl dns",
+    "nameservers": "cat /etc/resolv.conf 2>&1 || true; resolvectl dns",
 }
 
 Snapshot = dict[str, list[str]]
@@ -79,8 +78,10 @@ def snapshot(vm: Machine) -> Snapshot:
     """Return what the machine is now, by kind."""
     asked = json.dumps([list(LEFT_OUT), REWRITTEN, BY_CTIME])
     files = vm.run("python3", "-I", "-c", _FILES, stdin=asked).stdout
+    assert vm.inside
+    rules = vm.inside.ruleset()  # by the nft of this machine: that one may lack it
     said = {kind: vm.shell(command) for kind, command in _COMMANDS.items()}
-    return {kind: text.splitlines() for kind, text in {"file": files, **said}.items()}
+    return {kind: text.splitlines() for kind, text in {"file": files, "rules": rules, **said}.items()}
 
 
 def difference(before: Snapshot, after: Snapshot) -> str:

@@ -11,15 +11,15 @@ ONBOARD = ("meshdns", "vm", "onboard", "--manifests", "/srv/entries")
 
 
 def test_onboarding_is_killed_after_each_step(vm: Machine) -> None:
-    """Killed after its nth line, for every n: names are answered; again it ends well, offboarding leaves nothing."""
+    """Killed after its nth line, for every other n: names are answered; again it ends well, offboarding leaves nothing."""
     vm.shell("systemctl start network-online.target")
     before = snapshot(vm)
-    for count in itertools.count(1):
+    for count in itertools.count(1, 2):
         was_killed = _kill_after_lines(vm, count, *ONBOARD)
         assert vm.addresses("outside.example") == {"203.0.113.80"}, f"after {count} lines"
         if not was_killed:
             break
-        if count % 3 == 0:
+        if count % 3 == 0:  # every third time the work is finished first
             vm.run(*ONBOARD)
             assert vm.run("meshdns", "vm", "status").returncode == 0
             assert vm.addresses("auto.internal") == {"240.240.0.1"}

@@ -83,7 +83,11 @@ def test_settings_are_taken_over(vm: Machine) -> None:
     """Files of settings given to `onboard` count, and other ones given later replace them."""
     vm.run("tee", "/srv/capture.yaml", stdin="heartbeat-timeout: 2\n")
     vm.run("tee", "/srv/resolver.yaml", stdin="ttl: 7\n")
+    vm.run("tee", "/srv/mesh.yaml", stdin="defaultConfig: {proxyMetadata: {ISTIO_META_DNS_AUTO_ALLOCATE: 'false'}}\n")
     given = ("--capture-config", "/srv/capture.yaml", "--resolver-config", "/srv/resolver.yaml")
+    vm.run(*ONBOARD, "--mesh-config", "/srv/mesh.yaml")
+    assert vm.addresses("address.internal") == {"198.51.100.0"}
+    assert LEASE not in vm.addresses("auto.internal")
     vm.run(*ONBOARD, *given)
     assert "heartbeat-timeout: 2" in vm.shell("cat /etc/meshdns/capture.yaml")
     assert " 7 " in " ".join(vm.shell("dig +noall +answer @127.0.0.1 -p 15053 address.internal").split())
@@ -93,7 +97,7 @@ def test_settings_are_taken_over(vm: Machine) -> None:
 
 
 def test_an_upgrade(onboarded: Machine, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Another version in the virtual environment, and onboarding again: the new one runs, and lookups go on."""
+    """Another version, with other rules, and onboarding again: the new one runs, and so do its rules."""
     wheel = image.build_wheel(tmp_path_factory.mktemp("newer"), "9.9.9")
     place = onboarded.root / "srv" / wheel.name
     place.write_bytes(wheel.read_bytes())
@@ -101,6 +105,7 @@ def test_an_upgrade(onboarded: Machine, tmp_path_factory: pytest.TempPathFactory
     onboarded.run(*ONBOARD)
     assert onboarded.run("meshdns", "vm", "status").stdout.startswith("onboarded, by meshdns 9.9.9")
     assert _version_that_serves(onboarded) == "meshdns 9.9.9"
+    assert image.OTHER_RULE in onboarded.shell("nft list ruleset")
     knows_the_mesh(onboarded)
 
 
