@@ -55,8 +55,8 @@ def _parse(line: bytes, where: str) -> tuple[str, str]:
         matched = _LINE.fullmatch(line.decode())
         if matched:
             return matched[1], _unquote(matched[2])
-    except (ValueError, OverflowError):  # UnicodeError among them
-        pass
+    except (ValueError, OverflowError):
+        pass  # no UTF-8, or an escape that Go never writes: refused as any other line that is no annotation
     raise ConfigurationError(f'cannot read {where}: not an annotation: the downward API writes key="value"')
 
 

@@ -40,6 +40,11 @@ class PortRange:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
+def _is_number(text: str, least: int, most: int) -> bool:
+    """Tell whether these are ASCII digits, no more than `most` has, of a number within the bounds."""
+    return text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most
+
+
 class PortType(click.ParamType[int]):
     """One port, 1-65535."""
 
@@ -47,8 +52,22 @@ class PortType(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).strip()
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_PORT:
+        if not _is_number(text, 1, MAX_PORT):
             self.fail(f"{text!r} is not a port: give a number from 1 to {MAX_PORT}", param, ctx)
+        return int(text)
+
+
+class NumberType(click.ParamType[int]):
+    """A whole number from `least` to `most`, both included."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+        self.name = f"{least}-{most}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if not _is_number(text, self.least, self.most):
+            self.fail(f"{text!r} is not a whole number from {self.least} to {self.most}", param, ctx)
         return int(text)
 
 
@@ -128,7 +147,7 @@ class SocketAddressType(click.ParamType[SocketAddress]):
             try:
                 return SocketAddress(ip_address(text), self.default_port)
             except ValueError:
-                pass
+                pass  # it has a port, or is refused below
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         try:
@@ -222,7 +241,7 @@ class IdType(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).strip()
         if text.isascii() and text.isdigit():
-            if int(text[:11]) > MAX_ID:
+            if not _is_number(text, 0, MAX_ID):
                 self.fail(f"{text!r} is out of range: a {self.name} id is at most {MAX_ID}", param, ctx)
             return int(text)
         try:
