@@ -23,8 +23,8 @@ def test_there_are_examples() -> None:
 def test_every_example_is_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command in a document names a command and options that exist, with values they take."""
     monkeypatch.chdir(tmp_path)
-    for name in ("deployment.yaml", "entries"):  # what the documents give to commands
-        Path(name).touch()
+    for file in ("deployment.yaml", "entries"):  # what the documents give to commands
+        Path(file).touch()
     command: click.Command = meshdns
     # The user and group `meshdns`, which the README has made, stand for any that exist.
     arguments = ["0" if part == "meshdns" else part for part in shlex.split(line)[1:]]

@@ -97,6 +97,6 @@ def test_a_passed_socket_that_nobody_listens_for_is_named() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         port = udp.getsockname()[1]
-        passed = {(socket.SOCK_DGRAM, "127.0.0.1", port): udp.fileno()}
+        passed = {(int(socket.SOCK_DGRAM), "127.0.0.1", int(port)): udp.fileno()}
         with pytest.raises(PreflightError, match=rf"bound to 127\.0\.0\.1:{port}, which no --listen names"):
             open_listeners([], passed)
