@@ -33,14 +33,22 @@ onboard() {
   source=$(default_source)
   case "${1:-}" in
     '' | -*) ;;
-    *) [ -e "$1" ] || fail "cannot install $1: no such wheel or folder"; source=$1; shift ;;
+    *)
+      [ -e "$1" ] || fail "cannot install $1: no such wheel or folder"
+      source=$(realpath "$1")   # a name without a slash would be one of pip's index
+      shift
+      ;;
   esac
   is_first=true
   [ ! -e "$HOME_DIR" ] || is_first=false
   stamp=$(stamp_of "$source")
-  if [ -z "$stamp" ] || [ "$stamp" != "$(cat "$HOME_DIR/installed-from" 2>/dev/null)" ]; then
-    install_aside "$source" "$stamp"
-    move_in
+  if [ -z "$stamp" ] || [ "$stamp" != "$(cat "$HOME_DIR/installed-from" 2>/dev/null)" ] || ! works; then
+    if ! $is_first && is_dry_run "$@"; then
+      echo "would replace $HOME_DIR by $source"
+    else
+      install_aside "$source" "$stamp"
+      move_in
+    fi
   fi
   code=0
   "$HOME_DIR/bin/meshdns" vm onboard "$@" || code=$?
@@ -50,17 +58,25 @@ onboard() {
 }
 
 offboard() {
-  if [ -e "$HOME_DIR" ]; then
+  if [ ! -e "$HOME_DIR" ] && [ ! -e "$MANIFEST" ]; then
+    echo "nothing to do"
+    return
+  fi
+  if works; then
     "$HOME_DIR/bin/meshdns" vm offboard "$@"
-    case " $* " in *" --dry-run "*) exit 0 ;; esac
+  elif [ -e "$MANIFEST" ]; then
+    fail "cannot offboard: $HOME_DIR/bin/meshdns does not run: run this script with a wheel or folder once more, then with --offboard"
+  fi
+  if ! is_dry_run "$@"; then
     rm -rf "$HOME_DIR"
     echo "removed $HOME_DIR"
-  elif [ -e "$MANIFEST" ]; then
-    fail "cannot offboard: $HOME_DIR is gone: install meshdns anywhere and run \`meshdns vm offboard\`"
-  else
-    echo "nothing to do"
   fi
 }
+
+# Whether what is installed runs: a new release of the distribution brings another Python, which does not see it.
+works() { "$HOME_DIR/bin/meshdns" --version >/dev/null 2>&1; }
+
+is_dry_run() { case " $* " in *" --dry-run "*) ;; *) false ;; esac; }
 
 default_source() {
   tree=$(cd "$(dirname "$0")/.." && pwd)
