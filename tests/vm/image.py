@@ -7,6 +7,7 @@ built from the tree and installed as `init/onboard-vm.sh` would.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -85,6 +86,9 @@ def _download() -> None:
     shutil.rmtree(WHEELS, ignore_errors=True)
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     subprocess.run([*pip, f"--python-version={PYTHON}", "-d", WHEELS, "-r", lock], check=True)
+    # What a checkout is built with.
+    built_with = f"setuptools=={importlib.metadata.version('setuptools')}"
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", WHEELS, built_with], check=True)
     shutil.copy(lock, had)
 
 
@@ -111,14 +115,7 @@ def writable(root: Path, directory: Path) -> Iterator[Path]:
 def build_wheel(target: Path, version: str | None = None) -> Path:
     """Build a wheel from the tree into `target`, as of another version, with another rule, if one is given."""
     tree = target / "tree"
-    listed = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard", "--", *BUILT_FROM],
-        cwd=TREE, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, listed):
-        if os.path.lexists(TREE / name):
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(TREE / name, tree / name, follow_symlinks=False)
+    copy_tree(tree)
     if version:
         _make_newer(tree, version)
     before = set(target.glob("meshdns-*.whl"))
@@ -127,6 +124,18 @@ def build_wheel(target: Path, version: str | None = None) -> Path:
     shutil.rmtree(tree)
     (wheel,) = set(target.glob("meshdns-*.whl")) - before
     return wheel
+
+
+def copy_tree(target: Path) -> None:
+    """Copy what a wheel is built from, as it stands in the tree."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard", "--", *BUILT_FROM],
+        cwd=TREE, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, listed):
+        if os.path.lexists(TREE / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TREE / name, target / name, follow_symlinks=False)
 
 
 def _make_newer(tree: Path, version: str) -> None:

@@ -11,7 +11,7 @@ ONBOARD = ("meshdns", "vm", "onboard", "--manifests", "/srv/entries")
 
 
 def test_onboarding_is_killed_after_each_step(vm: Machine) -> None:
-    """Killed after its nth line, for every other n: names are answered; again it ends well, offboarding leaves nothing."""
+    """Killed after its nth line, for every other n: names are answered, and the work can be finished or undone."""
     vm.shell("systemctl start network-online.target")
     before = snapshot(vm)
     for count in itertools.count(1, 2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
+from vm.image import copy_tree
 from vm.machine import Machine
 from vm.snapshot import difference, snapshot
 
@@ -38,6 +39,15 @@ def test_from_another_umask_for_the_resolvers_user(bare: Machine) -> None:
     """With root's umask at 077 the resolver's user can read what is installed all the same."""
     bare.run("sh", "-euc", f"umask 077; exec sh {SCRIPT} {_wheel(bare)} --manifests /srv/entries", environment=OFFLINE)
     assert bare.addresses("auto.internal") == {"240.240.0.1"}
+
+
+def test_from_a_checkout(bare: Machine) -> None:
+    """Run where it stands in a checkout, it installs that."""
+    copy_tree(bare.root / "srv" / "tree")
+    bare.run("sh", "/srv/tree/init/onboard-vm.sh", *ENTRIES, environment=OFFLINE)
+    assert bare.addresses("auto.internal") == {"240.240.0.1"}
+    bare.run("sh", "/srv/tree/init/onboard-vm.sh", "--offboard")
+    assert bare.shell("ls /opt") == ""
 
 
 REFUSALS: Final[dict[str, tuple[str, str, str]]] = {
