@@ -83,11 +83,11 @@ def vm_settings(given: Given, environment: Mapping[str, str]) -> VmSettings:
     return VmSettings({**resolver, "manifests": manifests}, capture)
 
 
-def as_file(values: Values, unit: str) -> bytes:
-    """Return a settings file: YAML, of which JSON's values are a part."""
+def as_file(values: Values, how_to_use: str) -> bytes:
+    """Return a settings file: YAML, of which JSON's values are a part. `how_to_use`: a command."""
     head = (
         "# Written by `meshdns vm onboard`. What you change here stays until other options are given there;"
-        f" to use it:\n# systemctl reload-or-restart {unit}\n"
+        f" to use it:\n# {how_to_use}\n"
     )
     return (head + "".join(f"{name}: {json.dumps(value)}\n" for name, value in values.items())).encode()
 

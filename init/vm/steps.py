@@ -19,6 +19,10 @@ from meshdns.init.vm.step import Step
 from meshdns.init.vm.systemd import Service
 
 _TEXTS: Final = Path(__file__).with_name("units")
+_USE_RESOLVER_SETTINGS: Final = f"systemctl restart {layout.RESOLVER}"
+"""A reload would read the manifests alone."""
+_USE_CAPTURE_SETTINGS: Final = f"systemctl reload {layout.CAPTURE}"
+"""One transaction: no packet sees the machine without rules, as with a restart."""
 
 
 def steps(settings: VmSettings, commit_timeout_s: float) -> Iterator[Step]:
@@ -29,8 +33,8 @@ def steps(settings: VmSettings, commit_timeout_s: float) -> Iterator[Step]:
         yield Directory(str(layout.ENTRIES))
     yield Directory(str(layout.STATE), mode=0o750, whole=True)
     yield Directory(str(layout.RUN), whole=True)
-    yield File(str(layout.RESOLVER_SETTINGS), as_file(settings.resolver, layout.RESOLVER))
-    yield File(str(layout.CAPTURE_SETTINGS), as_file(settings.capture, layout.CAPTURE))
+    yield File(str(layout.RESOLVER_SETTINGS), as_file(settings.resolver, _USE_RESOLVER_SETTINGS))
+    yield File(str(layout.CAPTURE_SETTINGS), as_file(settings.capture, _USE_CAPTURE_SETTINGS))
     for unit in (layout.RESOLVER, layout.CAPTURE, layout.WATCH):
         yield UnitFile(_unit(unit), _unit_text(unit))
     yield Service(layout.RESOLVER, (_unit(layout.RESOLVER), str(layout.RESOLVER_SETTINGS)))

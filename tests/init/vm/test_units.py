@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from configparser import RawConfigParser
+from pathlib import Path
 
 import click
 import pytest
@@ -73,6 +74,19 @@ def test_links_lead_to_units_that_want_it() -> None:
         assert link.target in WRITTEN
     installable = {unit for unit, text in UNITS.items() if "[Install]" in text}
     assert installable == {link.at.rpartition("/")[2] for link in links}
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        (layout.RESOLVER_SETTINGS, f"systemctl restart {layout.RESOLVER}"),
+        (layout.CAPTURE_SETTINGS, f"systemctl reload {layout.CAPTURE}"),
+    ],
+)
+def test_settings_say_how_a_change_of_them_is_used(file: Path, command: str) -> None:
+    """The resolver reads its settings when it starts, for a reload is of manifests; rules change in a transaction."""
+    (text,) = [step.content.decode() for step in STEPS if isinstance(step, File) and step.at == str(file)]
+    assert f"\n# {command}\n" in text
 
 
 def test_entries_are_made_only_where_they_are_read() -> None:
