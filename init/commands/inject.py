@@ -12,8 +12,8 @@ from meshdns.init import defaults
 from meshdns.init.errors import ConfigurationError
 from meshdns.init.inject.chunk import MAX_FILE_BYTES
 from meshdns.init.inject.container import Injection
+from meshdns.init.inject.options import ADMIN, IMAGE, NAMESPACE, OBJECT_NAME
 from meshdns.init.inject.rewrite import Rewritten, rewrite
-from meshdns.init.parameters import HOST_NAME, SocketAddressType
 from meshdns.init.version import VERSION
 
 REFUSED: Final = 1
@@ -35,21 +35,27 @@ STDIN: Final = Path("-")
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="Manifests, YAML or JSON; may be repeated. -: standard input.",
 )
-@click.option("--image", default=f"meshdns:{VERSION}", show_default=True, help="The image of both containers.")
+@click.option(
+    "--image", type=IMAGE, default=f"meshdns:{VERSION}", show_default=True, help="The image of both containers."
+)
 @click.option(
     "--configmap",
-    type=HOST_NAME,
+    type=OBJECT_NAME,
     default="meshdns-entries",
     show_default=True,
     help="ConfigMap of ServiceEntries, in the pod's namespace. While there is none, names are only forwarded.",
 )
-@click.option("--namespace", type=HOST_NAME, help="Whose entries count.  [default: the namespace that the pod is in]")
+@click.option(
+    "--namespace",
+    type=NAMESPACE,
+    help="The namespace by which entries are chosen (exportTo).  [default: the one that the pod is in]",
+)
 @click.option(
     "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="How rules get into the kernel."
 )
 @click.option(
     "--admin",
-    type=SocketAddressType(defaults.ADMIN_PORT),
+    type=ADMIN,
     default=f"0.0.0.0:{defaults.ADMIN_PORT}",
     show_default=True,
     help="Where kubelet and Prometheus reach the resolver; [::]:15054 where a pod's first address is IPv6.",

@@ -152,6 +152,36 @@ def test_an_unread_annotation_is_a_warning(
     assert b"meshdns-resolver" in shown.out
 
 
+OPTIONS: dict[str, tuple[list[str], str]] = {
+    "a port that only the pod reaches": (["--admin", "127.0.0.1:15054"], "is not reached by kubelet's probes"),
+    "the same in IPv6": (["--admin", "[::1]:15054"], "is not reached by kubelet's probes"),
+    "the resolver's port": (["--admin", "0.0.0.0:15053"], "port 15053 is the resolver's or relay's own"),
+    "the relay's port": (["--admin", "0.0.0.0:15001"], "port 15001 is the resolver's or relay's own"),
+    "no image": (["--image", ""], "'' is not an image"),
+    "two images": (["--image", "a b"], "'a b' is not an image"),
+    "an upper-case ConfigMap": (["--configmap", "Names"], "'Names' is no name in Kubernetes"),
+    "an underscore": (["--configmap", "a_b"], "letters, digits and hyphens, with dots between"),
+    "a nameless ConfigMap": (["--configmap", ""], "'' is no name in Kubernetes"),
+    "a namespace with dots": (["--namespace", "a.b"], "'a.b' is no name in Kubernetes"),
+    "a long namespace": (["--namespace", "a" * 64], "is no name in Kubernetes"),
+}
+"""Options -> what is said."""
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_what_no_pod_could_run_with_is_refused(
+    what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """An option that Kubernetes or the started pod would refuse costs exit code 2 and one line that names it."""
+    options, message = OPTIONS[what]
+    give(monkeypatch, json.dumps(pod()).encode())
+    assert run(["inject", "-f", "-", *options]) == 2
+    shown = capfdbinary.readouterr()
+    assert (shown.out, shown.err.count(b"\n")) == (b"", 1)
+    assert f"'{options[0]}': " in shown.err.decode()
+    assert message in shown.err.decode()
+
+
 BROKEN: dict[str, tuple[bytes, str]] = {
     "a list": (b"- a\n", "standard input:1: not a Kubernetes object: a document must be a mapping"),
     "no kind": (b"# x\n---\n\napiVersion: v1\n", "standard input:4: not a Kubernetes object: it has no kind"),
