@@ -14,10 +14,12 @@ VARIABLE = "_MESHDNS_COMPLETE"
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print what makes a shell complete these commands with the Tab key.
+
+    Written to one of these files, it counts in every shell that is started from then on.
 
     \b
-    Example:
+    Examples:
       meshdns completion bash > /etc/bash_completion.d/meshdns
       meshdns completion zsh > "${fpath[1]}/_meshdns"
       meshdns completion fish > ~/.config/fish/completions/meshdns.fish

@@ -14,7 +14,6 @@ import click
 
 from meshdns.init import defaults
 from meshdns.init.errors import MissingError
-from meshdns.init.istio_options import FILE
 from meshdns.init.parameters import SECONDS
 from meshdns.init.version import VERSION
 from meshdns.init.vm import layout, walk
@@ -25,6 +24,7 @@ DRIFT: Final = 10
 UNSEEN: Final = 3
 COMMIT_TIMEOUT_S: Final = 60.0
 """Verification takes some seconds of it."""
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 PREFIXES: Final = ("MESHDNS_CAPTURE_", "MESHDNS_RESOLVER_")
 
 
@@ -33,7 +33,7 @@ def vm() -> None:
     """Set this machine up for meshdns, look at it, take everything back.
 
     \b
-    Example:
+    Examples:
       meshdns vm onboard --dry-run
       meshdns vm onboard --manifests /etc/meshdns/entries
       meshdns vm status
@@ -59,7 +59,7 @@ def vm() -> None:
     type=SECONDS,
     default=COMMIT_TIMEOUT_S,
     show_default=True,
-    help="Seconds after which rules are taken back that could not be verified.",
+    help="Seconds after which new rules give way to those before, unless they have been verified.",
 )
 def onboard(
     *,
@@ -73,10 +73,11 @@ def onboard(
     """Set this machine up: user, settings, units, rules. Safe to run again, with the same options or with others.
 
     MESHDNS_RESOLVER_… and MESHDNS_CAPTURE_… variables count, and are written into the settings. What is wrong with the
-    machine is told before anything is changed. Should it cut itself off, or be killed, rules come back by themselves.
+    machine is told before anything is changed, and a first onboarding that fails is taken back whole. Should the
+    machine cut itself off, or this command be killed, the new rules go by themselves after --commit-timeout.
 
     \b
-    Example:
+    Examples:
       meshdns vm onboard --dry-run
       meshdns vm onboard --manifests /etc/meshdns/entries
     """
