@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_without_values_there_is_nothing() -> None:
     """Nothing is made that nobody asked for; with entries there is their ConfigMap, as they were written."""
     assert _render() == []
     (entries,) = _render(ENTRIES)
-    assert (entries["kind"], entries["metadata"]["name"]) == ("ConfigMap", "meshdns-entries")
+    assert entries["kind"] == "ConfigMap"
     assert entries["data"] == {"page.yaml": "kind: ServiceEntry\n"}
 
 
@@ -120,6 +121,8 @@ def test_without_values_there_is_nothing() -> None:
         ("entrys: {}\n", "entrys"),
         ("backend: ebpf\n", "/backend"),
         ("admin: localhost\n", "/admin"),
+        ("admin: 127.0.0.1:15054\n", "/admin"),
+        ("admin: 0.0.0.0:15053\n", "/admin"),
         ("entries: {page.txt: a}\n", "page.txt"),
         ("image: {pull: Always}\n", "pull"),
     ],
@@ -131,19 +134,53 @@ def test_wrong_values_are_refused(values: str, named: str) -> None:
     assert named in done.stderr
 
 
-def test_another_chart_puts_it_into_its_own_pods(tmp_path: Path) -> None:
-    """A chart that depends on this one includes containers and volumes by their names."""
+@pytest.mark.parametrize(
+    ("release", "values", "name"),
+    [
+        ("shop", ENTRIES, "shop-meshdns-entries"),
+        ("meshdns", ENTRIES, "meshdns-entries"),
+        ("shop", f"{ENTRIES}configMap: others\n", "others"),
+        ("shop", "", "meshdns-entries"),
+    ],
+)
+def test_each_release_has_entries_of_its_own(release: str, values: str, name: str) -> None:
+    """Releases of a namespace make ConfigMaps of different names, and pods mount their own; without one, the shared."""
+    done = _helm("template", release, values=SAMPLE + values)
+    found = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+    assert found["Deployment"]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == name
+    assert ("ConfigMap" in found) is bool(values)
+    assert not values or found["ConfigMap"]["metadata"]["name"] == name
+
+
+@pytest.fixture
+def dependent(tmp_path: Path) -> Path:
+    """Return a chart that depends on this one, on a condition, and puts it into its pod as _pod.tpl says."""
     (tmp_path / "charts").mkdir()
     (tmp_path / "charts" / "meshdns").symlink_to(CHART)
-    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: own\nversion: 1.0.0\n")
+    (tmp_path / "Chart.yaml").write_text(
+        "apiVersion: v2\nname: own\nversion: 1.0.0\n"
+        f"dependencies: [{{name: meshdns, version: {VERSION}, condition: meshdns.enabled}}]\n"
+    )
+    (said,) = re.findall(r"^    spec:\n((?: {6}.*\n)+)", (CHART / "templates" / "_pod.tpl").read_text(), re.MULTILINE)
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "pod.yaml").write_text(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: own}\nspec:\n  containers: [{name: app, image: a}]\n"
-        '  initContainers:\n    {{- include "meshdns.initContainers" .Subcharts.meshdns | nindent 4 }}\n'
-        '  volumes:\n    {{- include "meshdns.volumes" .Subcharts.meshdns | nindent 4 }}\n'
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: own}\n"
+        f"spec:\n      containers: [{{name: app, image: a}}]\n{said}"
     )
-    done = _helm("template", "release", values="meshdns: {configMap: others}\n", chart=tmp_path)
+    return tmp_path
+
+
+def test_another_chart_puts_it_into_its_own_pods(dependent: Path) -> None:
+    """A chart that depends on this one includes containers and volumes by their names; values say what is mounted."""
+    done = _helm("template", "release", values="meshdns: {configMap: others}\n", chart=dependent)
     assert done.returncode == 0, done.stderr
     pod = yaml.safe_load(done.stdout)["spec"]
     assert [one["name"] for one in pod["initContainers"]] == ["meshdns-capture", "meshdns-resolver"]
     assert pod["volumes"][0]["configMap"]["name"] == "others"
+
+
+def test_another_chart_leaves_it_out(dependent: Path) -> None:
+    """Where the condition of the dependency is false, the same template renders the pod without it."""
+    done = _helm("template", "release", values="meshdns: {enabled: false}\n", chart=dependent)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["spec"] == {"containers": [{"name": "app", "image": "a"}]}

@@ -2,15 +2,31 @@
 What a pod needs, for templates of this chart and of charts that depend on it:
 
     spec:
+      {{- with .Subcharts.meshdns }}
       initContainers:
-        {{- include "meshdns.initContainers" .Subcharts.meshdns | nindent 8 }}
+        {{- include "meshdns.initContainers" . | nindent 8 }}
       volumes:
-        {{- include "meshdns.volumes" .Subcharts.meshdns | nindent 8 }}
+        {{- include "meshdns.volumes" . | nindent 8 }}
+      {{- end }}
 
-It is what `meshdns inject` prints; a test compares the two.
+With `condition: meshdns.enabled` in that chart's dependencies, `with` leaves it out where it is not enabled; where it has an
+alias, that stands behind .Subcharts. It is what `meshdns inject` prints; a test compares the two.
 */}}
 {{- define "meshdns.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- /* The entries of a release are its own, for a ConfigMap belongs to one; without any it shares the namespace's. */}}
+{{- define "meshdns.configMap" -}}
+{{- if .Values.configMap -}}
+{{ .Values.configMap }}
+{{- else if not .Values.entries -}}
+meshdns-entries
+{{- else if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name }}-entries
+{{- else -}}
+{{ .Release.Name }}-{{ .Chart.Name }}-entries
+{{- end }}
 {{- end }}
 
 {{- define "meshdns.initContainers" -}}
@@ -137,7 +153,7 @@ It is what `meshdns inject` prints; a test compares the two.
 {{- define "meshdns.volumes" -}}
 - name: meshdns-entries
   configMap:
-    name: {{ .Values.configMap }}
+    name: {{ include "meshdns.configMap" . }}
     optional: true
 - name: meshdns-state
   emptyDir: {}
