@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ from meshdns.capture.policy.spec import Family
 Library = Any
 """The library has no types."""
 
+IFNAMSIZ: Final = 16
+"""linux/if.h"""
 DEFAULT_LOCK: Final = "/run/xtables.lock"
 LOCK_WAIT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.02
@@ -164,6 +166,8 @@ def _rule(library: Library, family: Family, words: tuple[str, ...], rule_id: str
     try:
         for name, value in wanted.header.items():
             setattr(rule, name, value)
+        if family is Family.IPV6:
+            _compare_whole_names(rule, wanted.header)
         for match in wanted.matches:
             _fill(rule.create_match(match.name), match)
         # The kernel has a target in every rule; one without a name does nothing.
@@ -175,6 +179,14 @@ def _rule(library: Library, family: Family, words: tuple[str, ...], rule_id: str
         cause = f"python-iptables cannot say {' '.join(words)!r}: {error}"
         raise RefusedError(Answer(refused=cause, rule_id=rule_id, table=table, unusable=True)) from error
     return rule
+
+
+def _compare_whole_names(rule: Library, header: Mapping[str, str]) -> None:
+    """Mend the library's masks for interfaces in IPv6: they compare one bit of each character, so that eth8 is eth0."""
+    for name, mask in (("in_interface", "iniface_mask"), ("out_interface", "outiface_mask")):
+        if name in header:
+            length = len(header[name].removeprefix("!")) + 1
+            setattr(rule.entry.ipv6, mask, b"\xff" * length + bytes(IFNAMSIZ - length))
 
 
 def _fill(extension: Library, wanted: Extension) -> None:
