@@ -12,8 +12,9 @@ from typing import ClassVar, Final
 
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.system.runner import Outcome, run
+from meshdns.init.vm import layout
 from meshdns.init.vm.step import Look, Note, Standing, StepError
-from meshdns.init.vm.systemd import flush_caches
+from meshdns.init.vm.systemd import command, flush_caches, is_active
 
 MESHDNS: Final = (sys.executable, "-I", "-m", "meshdns.init.cli")
 """This program, as units run it as well: -I keeps PYTHONPATH and the user's own packages out."""
@@ -42,6 +43,9 @@ class Rules:
 
     def do(self, note: Note) -> Note:
         """Install them on trial, prove with packets that they work, keep them."""
+        if is_active(layout.WATCH):
+            # Of another version, it would put that one's rules back. A later step starts it.
+            command("stop", layout.WATCH)
         _meshdns("install", "--config", self.at, "--commit-timeout", f"{self.commit_timeout_s:g}")
         _meshdns("verify", "--config", self.at)
         found = json.loads(_capture("status", "--json").output)

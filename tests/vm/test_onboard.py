@@ -89,7 +89,7 @@ def test_settings_are_taken_over(vm: Machine) -> None:
     assert vm.addresses("address.internal") == {"198.51.100.0"}
     assert LEASE not in vm.addresses("auto.internal")
     vm.run(*ONBOARD, *given)
-    assert "heartbeat-timeout: 2" in vm.shell("cat /etc/meshdns/capture.yaml")
+    assert 'heartbeat-timeout: "2"' in vm.shell("cat /etc/meshdns/capture.yaml")
     assert " 7 " in " ".join(vm.shell("dig +noall +answer @127.0.0.1 -p 15053 address.internal").split())
     vm.run(*ONBOARD)
     assert "heartbeat-timeout" not in vm.shell("cat /etc/meshdns/capture.yaml")
