@@ -82,15 +82,17 @@ def explain(what: str, qtype: str, admin: SocketAddress, *, as_json: bool) -> No
 
 
 def _address(text: str) -> tuple[str, str] | None:
-    """Read ADDRESS or ADDRESS:PORT; None for anything else, which is a name."""
+    """Read ADDRESS or ADDRESS:PORT; None for a name, which has no colon."""
     try:
         return str(ip_address(text)), ""
     except ValueError:
-        pass
+        if ":" not in text:
+            return None
     try:
         found = SERVER.convert(text, None, None)
-    except click.BadParameter:
-        return None
+    except click.BadParameter as error:
+        error.param_hint = "NAME|ADDRESS[:PORT]"
+        raise
     return str(found.address), str(found.port)
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from meshdns.resolver.table.live import Match, Table
 from meshdns.resolver.table.names import label_starts, to_key, to_text
+from meshdns.resolver.table.ready import A_KIND, AAAA_KIND
+from meshdns.resolver.table.records import IPV4_BYTES
 from meshdns.resolver.table.row import Row
 
 NEAREST: Final = 3
@@ -22,6 +24,9 @@ COMPARED_PER_TURN: Final = 20
 """Hosts that are compared in one turn of the loop, in 3 ms."""
 
 NO_ENTRY: Final = "no entry has this host"
+
+_IPV6_BYTES: Final = 16
+_HTTPS_KINDS: Final = frozenset({b"\0\x40\0\1", b"\0\x41\0\1"})  # SVCB and HTTPS, never forwarded
 
 Explanation = dict[str, Any]
 
@@ -41,7 +46,39 @@ def explain_name(table: Table, text: str) -> Explanation:
     forwarded = table.forwarded.get(key)
     if forwarded is not None:
         return {"name": text, "ours": False, "reason": forwarded.row.unanswered, **explain_row(forwarded.row)}
-    return {"name": text, "ours": False, "reason": NO_ENTRY}
+    return {"name": text, "ours": False, "reason": _passed_over(table, key, labels) or NO_ENTRY}
+
+
+def _passed_over(table: Table, key: bytes, labels: tuple[int, ...]) -> str:
+    """Say which wildcard would have the name, were it not under a search suffix."""
+    wildcard = next((found for start in labels[1:] if (found := table.wildcards.get(key[start:]))), None)
+    return f"{wildcard.row.host} leaves names under a search suffix alone" if wildcard else ""
+
+
+def why_nothing(table: Table, key: bytes, kind: bytes, closed: str) -> str:
+    """Say why a name of ours has no record of a type, `kind` with its class.
+
+    `closed` says why leased addresses of a family are not answered, where they are not.
+    """
+    match = table.find(key, label_starts(key))
+    if match is None:
+        return "it only has names below it"
+    row = match.name.row
+    if match.service:
+        return "a port has SRV records only"
+    if kind in _HTTPS_KINDS:
+        return "a name of ours has no such record, and its owner is not asked for one"
+    if kind not in {A_KIND, AAAA_KIND}:
+        return (
+            "names of ours have addresses and ports only: --other-types forward, or the annotation "
+            "meshdns.io/other-types, has the rest asked upstream"
+        )
+    size, family, gated = (IPV4_BYTES, 4, row.lease_a) if kind == A_KIND else (_IPV6_BYTES, 6, row.lease_aaaa)
+    leased = ", ".join(str(ip_address(packed)) for packed in row.lease or () if len(packed) == size)
+    if not leased:
+        return f"it has no IPv{family} address"
+    why = closed if gated else "its annotation meshdns.io/families says otherwise"
+    return f"its lease {leased} is not answered: {why}"
 
 
 async def nearest(table: Table, text: str) -> list[str]:

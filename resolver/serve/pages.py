@@ -7,15 +7,12 @@ import base64
 import binascii
 import http
 import struct
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
-from meshdns.resolver.query.answer import Drop, decide
-from meshdns.resolver.query.cache import cache_key
-from meshdns.resolver.query.wire import STREAM_MOST_BYTES
+from meshdns.resolver.query.answer import Drop, Forward, decide
 from meshdns.resolver.serve.admin import Handler, Response, as_json, in_pieces, late_import
 from meshdns.resolver.serve.explain import (
     NO_ENTRY,
@@ -25,10 +22,12 @@ from meshdns.resolver.serve.explain import (
     explain_name,
     explain_row,
     nearest,
+    why_nothing,
 )
-from meshdns.resolver.serve.metrics import RCODE_NAMES, TYPE_NAMES, exposition, metrics
-from meshdns.resolver.serve.upstream import ServerState
-from meshdns.resolver.table.names import to_key, to_text
+from meshdns.resolver.serve.inquiry import answered, inquire
+from meshdns.resolver.serve.metrics import TYPE_NAMES, exposition, metrics
+from meshdns.resolver.serve.settings import LeaseFamilies
+from meshdns.resolver.table.names import to_key
 from meshdns.resolver.table.records import IN
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
 
 DNS_MESSAGE: Final = "application/dns-message"
 """RFC 8484, section 6."""
-
-PLAIN_QUERY: Final = struct.pack("!6H", 0, 0x0100, 1, 0, 0, 0)
-"""A header with RD and one question."""
 
 
 def handlers(resolver: Resolver) -> Mapping[str, Handler]:
@@ -101,36 +97,34 @@ class _Pages:
         if "name" not in parameters:
             return Response(b"give name=NAME or address=ADDRESS\n", http.HTTPStatus.BAD_REQUEST)
         found = explain_name(self._resolver.table, parameters["name"])
-        if found.get("reason") == NO_ENTRY:
+        if found.get("reason") == NO_ENTRY and not self._resolver.loaded:
+            found["reason"] = "the manifests have not been loaded yet"
+        elif found.get("reason") == NO_ENTRY:
             async with self._comparing:
                 found["nearest"] = await nearest(self._resolver.table, parameters["name"])
-        if not found["ours"]:
-            found |= await self._asked(parameters["name"], parameters.get("type", "A"))
-        return as_json(found)
+        return as_json(found | await self._asked(parameters["name"], parameters.get("type", "A")))
 
     async def _asked(self, name: str, type_name: str) -> Explanation:
-        """Ask for a name that is forwarded, and say what came, from whom, and how long it took."""
+        """Ask for a name, and say what came, why if that is nothing, and where from and how it is known."""
+        resolver = self._resolver
         qtype = next((number for number, text in TYPE_NAMES.items() if text == type_name.upper()), None)
         key = to_key(name.lower())
         if key is None or qtype is None:
             return {}
-        packet = PLAIN_QUERY + key + struct.pack("!HH", qtype, IN)
-        forwarder = self._resolver.forwarder
-        kept = cache_key(key, struct.pack("!HH", qtype, IN), 0)
-        now = asyncio.get_running_loop().time()
-        entry = forwarder.cache.find(kept, now)
-        cached = "nothing" if entry is None else f"answer of {entry.server}, {now - entry.stored_s:.0f} s old"
-        began = time.perf_counter()
-        reply = await self._answer(packet)
-        took_ms = (time.perf_counter() - began) * 1000
-        entry = forwarder.cache.find(kept, now)
-        server = f" from {entry.server}" if entry is not None else ""
-        rcode = RCODE_NAMES.get(reply[3] & 15, "other") if reply else "none"
-        return {
-            "cache": cached,
-            "asked": f"{rcode}{server} in {took_ms:.1f} ms",
-            "upstreams": [_server_line(server) for server in forwarder.servers()],
-        }
+        inquiry = await inquire(resolver.forwarder, resolver.table, key, qtype)
+        said = inquiry.said
+        if inquiry.empty and inquiry.cache is None:
+            said += f": {why_nothing(resolver.table, key, struct.pack('!HH', qtype, IN), self._closed())}"
+        if inquiry.cache is None:
+            return {"asked": said}
+        return {"cache": inquiry.cache, "asked": said, "upstreams": inquiry.upstreams}
+
+    def _closed(self) -> str:
+        """Say why leases of a family are not answered, where they are not."""
+        families = self._resolver.settings.lease_families
+        if families is LeaseFamilies.AUTO:
+            return "this machine has no IPv6 address but loopback and link-local ones (--lease-families auto)"
+        return f"--lease-families is {families.value}"
 
     async def query(self, parameters: Mapping[str, str]) -> Response:
         """Answer the DNS message in `dns` (base64url) as RFC 8484 has it, the way any client is answered."""
@@ -146,22 +140,6 @@ class _Pages:
 
     async def _answer(self, packet: bytes) -> bytes | None:
         decision = decide(packet, self._resolver.table, defaultdict(int), stream=True)
-        if isinstance(decision, bytes):
-            return decision
-        if isinstance(decision, Drop):
-            return None
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def respond(message: bytes) -> None:
-            if not answered.done():
-                answered.set_result(message)
-
-        self._resolver.forwarder.submit(decision.packet, decision, "admin", STREAM_MOST_BYTES, respond)
-        return decision.complete(packet, await answered)
-
-
-def _server_line(server: ServerState) -> str:
-    zone = f" for {to_text(server.zone)}" if server.zone else ""
-    state = "leads back to us" if server.looping else "healthy" if server.healthy else "silent"
-    rtt = "" if server.round_trip_s is None else f", {server.round_trip_s * 1000:.1f} ms"
-    return f"{server.name}{zone}: {state}{rtt}, {server.failures} of {server.attempts} tries failed"
+        if isinstance(decision, Forward):
+            return await answered(self._resolver.forwarder, packet, decision)
+        return None if isinstance(decision, Drop) else decision

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import dns.zone
 import pytest
+from fakes import FakeUpstream, answering
+from namespaces import namespace
 from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
+
+from meshdns.init.cli import run
 
 SERVICES = """\
 ---
@@ -76,6 +83,13 @@ def test_query_shows_the_reply(one: Running) -> None:
         (("192.0.2.1",), ["192.0.2.1: not ours: no host has this address"]),
         (("4.0.240.240.in-addr.arpa", "PTR"), ["ours: it lies in the reverse zone of a pool"]),
         (("a..b",), ["not ours: it is not a well-formed name"]),
+        (("auto.internal",), ["asked now: NOERROR, 240.240.0.1, in"]),
+        (("address.internal", "AAAA"), ["asked now: NOERROR, no record, in", ": it has no IPv6 address"]),
+        (("auto.internal", "SRV"), [": names of ours have addresses and ports only: --other-types forward"]),
+        (
+            ("www.example",),
+            ["asked now: SERVFAIL", ": 127.0.0.99:53: connection refused", "tries failed"],
+        ),
     ],
 )
 def test_explain_says_why(one: Running, arguments: tuple[str, ...], shown: list[str]) -> None:
@@ -83,6 +97,53 @@ def test_explain_says_why(one: Running, arguments: tuple[str, ...], shown: list[
     text = said(one, "explain", *arguments)
     for part in shown:
         assert part in text
+
+
+AUTO = "this machine has no IPv6 address but loopback and link-local ones (--lease-families auto)"
+
+
+@pytest.mark.parametrize(("families", "reason"), [("auto", AUTO), ("ipv4", "--lease-families is ipv4")])
+def test_explain_says_why_a_lease_is_not_answered(families: str, reason: str, tmp_path: Path) -> None:
+    """On a machine with nothing but loopback an AAAA that is not answered is named, with what decides it."""
+    (tmp_path / "a.yaml").write_text(ADDRESS_AND_AUTO)
+    serve = (*MESHDNS, "resolver", "run", "--manifests", str(tmp_path), "--upstream", "127.0.0.99")
+    asked = (*MESHDNS, "resolver", "explain", "auto.internal", "AAAA")
+    with namespace() as pod, pod.running(*serve, "--no-relay", "--no-heartbeat", "--lease-families", families):
+        give_up = time.monotonic() + 20
+        while "lease" not in (text := pod.run(*asked, check=False).stdout):
+            assert time.monotonic() < give_up, text
+    assert "asked now: NOERROR, no record, in " in text
+    assert f": its lease 2001:2::1 is not answered: {reason}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("what", "refusal"),
+    [
+        ("240.240.0.1:99999", "'99999' is not a port"),
+        ("240.240.0.1:http", "'http' is not a port"),
+        ("[2001:2::1]:0", "'0' is not a port"),
+        ("auto.internal:80", "'auto.internal:80' is not an address with a port"),
+    ],
+)
+def test_explain_takes_no_bad_address_for_a_name(what: str, refusal: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name has no colon, so what has one and is no address with a port is a usage error; nobody is asked."""
+    assert run(["resolver", "explain", what]) == 2
+    assert refusal in capsys.readouterr().err
+
+
+def test_explain_tells_of_the_cache_and_the_server(tmp_path: Path) -> None:
+    """The second time the answer is in the cache: from whom, how old, for how long; only who is asked is listed."""
+    (tmp_path / "entries").mkdir()
+    with FakeUpstream(answering("192.0.2.80")) as upstream:
+        port = upstream.port
+        zone = ("--zone", f"corp.example=127.0.0.1:{port}", "--zone", f"other.example=127.0.0.1:{free_port()}")
+        with running(tmp_path / "entries", tmp_path, *zone) as other:
+            first = said(other, "explain", "www.corp.example")
+            second = said(other, "explain", "www.corp.example")
+    assert "cache: nothing\n" in first
+    assert f"asked now: NOERROR from 127.0.0.1:{port}, 192.0.2.80, in" in first
+    assert re.search(rf"cache: answer of 127\.0\.0\.1:{port}, \d s old, good for \d+ s more\n", second)
+    assert re.findall(r"upstream (\S+) for (\S+): healthy", first) == [(f"127.0.0.1:{port}", "corp.example")]
 
 
 def test_explain_knows_its_types(one: Running) -> None:
