@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from meshdns.init import defaults, logs
+from meshdns.init import defaults, importing, logs
 from meshdns.init.istio_options import istio_options
 from meshdns.init.late import LateGroup
 from meshdns.init.options import Settings
@@ -222,9 +222,11 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)
+    importing.begun()
     with _without_tls():  # the commands that ask do without all of it, 80 ms
         from meshdns.init.serving import companions, serve_settings  # noqa: PLC0415
         from meshdns.resolver.serve.run import serve  # noqa: PLC0415
+    importing.finished()
 
     logs.set_up(options["log_level"], options["log_format"])
     settings = serve_settings(options)
