@@ -72,6 +72,8 @@ _MARK: Final = {"meta": {"key": "mark"}}
 _ZONE: Final = {"ct": {"key": "zone"}}
 _CONNECTION_MARK: Final = {"ct": {"key": "mark"}}
 _NFPROTO: Final = {"meta": {"key": "nfproto"}}
+_SWITCH_TYPES: Final = ("nf_proto", {"typeof": _NFPROTO})
+"""The type of the switch's elements, in the words of nft 1.0 and of nft 1.1."""
 
 
 class NotOursError(Exception):
@@ -122,9 +124,7 @@ class _Listing:
             self.about.append(str(value.get("comment", "")))
         elif kind == "rule":
             self.rules.setdefault(str(value.get("chain")), []).append(_rule(value))
-        elif (
-            kind == "set" and name == ALIVE and value.get("type") == "nf_proto" and "timeout" in value.get("flags", ())
-        ):
+        elif kind == "set" and name == ALIVE and _is_switch(value):
             self.alive = _living(value.get("elem", ()))
         elif kind != "metainfo":
             self.strangers.append(f"{kind} {name}")
@@ -152,7 +152,7 @@ def _place(chain: Mapping[str, Json]) -> tuple[Hook, Stage] | None:
 
 
 def _is_switch(value: Mapping[str, Json]) -> bool:
-    return value.get("type") == "nf_proto" and "timeout" in value.get("flags", ())
+    return value.get("type") in _SWITCH_TYPES and "timeout" in value.get("flags", ())
 
 
 def _living(elements: Sequence[Json]) -> frozenset[Family]:

@@ -147,8 +147,6 @@ def rule_text(rule: Rule) -> str:
 
 def _match(match: Match) -> Iterator[str]:
     yield from _who(match)
-    if match.alive is not None:
-        yield f"meta nfproto {'' if match.alive else '!= '}@{ALIVE}"
     for name, networks in (("saddr", match.source), ("daddr", match.destination)):
         if networks and match.family:
             yield f"{IP[match.family]} {name} {_chosen(networks)}"
@@ -157,6 +155,8 @@ def _match(match: Match) -> Iterator[str]:
     yield from _transport(match)
     if match.state:
         yield f"ct state {match.state.value}"
+    if match.alive is not None:  # last: behind it nft 1.1 takes no address or port, for fear of another family
+        yield f"meta nfproto {'' if match.alive else '!= '}@{ALIVE}"
 
 
 def _who(match: Match) -> Iterator[str]:
