@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, OnResolverDown, Ports
-from meshdns.capture.prove.facts import Facts
+from meshdns.capture.prove.facts import FORWARDERS, Facts
 
 OLDEST_KERNEL: Final = (5, 10)
 OLDEST_NFT: Final = (1, 0, 1)
@@ -157,9 +157,12 @@ def _stub(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
         )
 
 
-def _nsswitch(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
+def _nsswitch(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
     before_dns = facts.hosts_line[: facts.hosts_line.index("dns")] if "dns" in facts.hosts_line else facts.hosts_line
+    asked_by_resolved = facts.forwarders.get("systemd-resolved", ())
     for name in before_dns:
+        if name == "resolve" and asked_by_resolved and set(asked_by_resolved) <= set(_listed(spec)):
+            continue  # what it cannot answer itself comes to port 53 of these
         if name in BYPASSES:
             yield _warning(
                 f"nsswitch.conf asks `{name}` before `dns`: {BYPASSES[name]}, not by port 53",
@@ -174,6 +177,8 @@ def _loop(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
     takes_all = any(not server.network.prefixlen for server in spec.dns_servers)
     local = [address for address in listed if address.is_loopback]
     for name, upstreams in facts.forwarders.items():
+        if FORWARDERS.get(name) == spec.resolv_conf:
+            continue  # whom it asks is what the resolver asks, too, and not the forwarder
         captured = [address for address in upstreams if (address in listed or takes_all) and not address.is_loopback]
         if captured and (local or takes_all):
             asked = ", ".join(map(str, local or captured))

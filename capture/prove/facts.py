@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from meshdns.capture.policy.spec import Address, Network
 from meshdns.capture.system.listeners import Listener
+
+FORWARDERS: Final = {
+    "systemd-resolved": "/run/systemd/resolve/resolv.conf",
+    "dnsmasq": "/run/dnsmasq/resolv.conf",
+    "NetworkManager": "/run/NetworkManager/no-stub-resolv.conf",
+}
+"""The machine's own forwarders, and the file that says whom each asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,7 @@ class Facts:
     pool_routes: tuple[tuple[Network, str], ...]
     """Routes other than the default one that lead to a pool, and by which interface."""
     forwarders: Mapping[str, tuple[Address, ...]]
+    """Whom each of `FORWARDERS` that is here asks."""
     caches: frozenset[str]
     saved: Mapping[str, str]
     """Files that rules are loaded from when the machine starts, with what they hold."""

@@ -20,10 +20,10 @@ from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
-from meshdns.capture.prove.facts import Facts
+from meshdns.capture.prove.facts import FORWARDERS, Facts
 from meshdns.capture.system.listeners import Listener, listeners
 from meshdns.capture.system.netlink import routes
-from meshdns.capture.system.runner import run
+from meshdns.capture.system.runner import demand, run
 from meshdns.capture.system.xtables import legacy_tables
 
 PROGRAMS: Final = ("nft", "iptables-nft-restore", "iptables-legacy-restore")
@@ -39,12 +39,6 @@ SAVED: Final = (
     "/etc/iptables/rules.v6",
 )
 CACHES: Final = {"nscd": "/run/nscd/socket", "systemd-resolved": "/run/systemd/resolve/stub-resolv.conf"}
-FORWARDERS: Final = {
-    "systemd-resolved": "/run/systemd/resolve/resolv.conf",
-    "dnsmasq": "/run/dnsmasq/resolv.conf",
-    "NetworkManager": "/run/NetworkManager/no-stub-resolv.conf",
-}
-"""Whom the machine's own forwarders ask."""
 
 
 def gather(spec: CaptureSpec) -> Facts:
@@ -100,6 +94,7 @@ def _refused(spec: CaptureSpec, unseen: list[str]) -> str | None:
     """Load our rules where they do nothing; a user who is not root may, inside a user namespace."""
     alone = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-Urn"]
     try:
+        demand("nft")  # without which `unshare` would fail, and not the kernel
         if run([*alone, "true"]).exit_code:
             unseen.append("whether this kernel takes the rules: no namespace may be made to try them in")
             return None

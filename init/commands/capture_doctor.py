@@ -6,10 +6,15 @@ import json
 
 import click
 
+from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.install import inspect
+from meshdns.capture.errors import CaptureError
+from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.prove.doctor import Finding, Level, examine
 from meshdns.capture.prove.gather import gather
 from meshdns.capture.system.namespace import entered
-from meshdns.init.capture_options import place_options, spec_options, to_spec
+from meshdns.init.capture_options import any_given, place_options, spec_options, warned_spec
 
 FOUND_AN_ERROR = 1
 
@@ -18,26 +23,41 @@ FOUND_AN_ERROR = 1
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @spec_options
 @place_options
-def doctor(*, netns: str | None, backend: str, as_json: bool, **options: object) -> int:  # noqa: ARG001 - of all commands
+@click.pass_context
+def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: bool, **options: object) -> int:
     """Look for what keeps capture from working here; needs no privilege, changes nothing.
 
-    Exits with 1 when it finds an error.
+    Exits with 1 when it finds an error. Without options it goes by what is installed, and where nothing is by the
+    defaults of `install`.
 
     \b
     Example:
       meshdns capture doctor
     """
     with entered(netns):
-        spec, warnings = to_spec(options)
+        spec, unseen = _wanted(ctx, installed(backend), options)
         facts = gather(spec)
-    for warning in warnings:
-        click.echo(f"meshdns: warning: {warning}", err=True)
+    unseen += facts.unseen
     findings = examine(facts, spec)
     if as_json:
-        click.echo(json.dumps({"findings": [_plain(one) for one in findings], "unseen": facts.unseen}, indent=2))
+        click.echo(json.dumps({"findings": [_plain(one) for one in findings], "unseen": unseen}, indent=2))
     else:
-        _print(findings, facts.unseen)
+        _print(findings, unseen)
     return FOUND_AN_ERROR if any(one.diagnosis.level is Level.ERROR for one in findings) else 0
+
+
+def _wanted(ctx: click.Context, backend: Backend, options: dict[str, object]) -> tuple[CaptureSpec, tuple[str, ...]]:
+    """Return what is installed, or else what the options and defaults say; and what of that could not be looked at."""
+    unseen: tuple[str, ...] = ()
+    if not any_given(ctx, options):
+        try:
+            record = inspect(backend).record
+        except CaptureError as error:
+            unseen = (f"what is installed, so options and defaults count: {error}",)
+        else:
+            if record is not None:
+                return record.spec, ()
+    return warned_spec(options), unseen
 
 
 def _plain(finding: Finding) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,12 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
     "Linkerd's legacy chain": ("other-mesh", Level.WARNING, {"chains": frozenset({"PROXY_INIT_OUTPUT"})}, {}),
     "a stub without its daemon": ("resolved-stub", Level.WARNING, {}, {"dns_servers": servers("127.0.0.53")}),
     "D-Bus before DNS": ("nsswitch-bypass", Level.WARNING, {"hosts_line": ("files", "resolve", "dns")}, {}),
+    "D-Bus to somebody who asks others": (
+        "nsswitch-bypass",
+        Level.WARNING,
+        {"forwarders": {"systemd-resolved": (ip_address("10.9.9.9"),)}, "hosts_line": ("files", "resolve", "dns")},
+        {},
+    ),
     "no DNS at all": ("nsswitch-bypass", Level.WARNING, {"hosts_line": ("files",)}, {}),
     "a stub that asks a captured server": ("dns-loop", Level.ERROR, {"forwarders": UPSTREAMS}, STUB),
     "a forwarder where all is captured": (
@@ -104,6 +111,14 @@ SOUND_AS_WELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"families": (Family.IPV4,)},
     ),
     "sockets that systemd holds": ({"listeners": (Listener("udp", ip_address("::1"), 15053, 0),)}, {}),
+    "a stub whose own list is followed": (
+        {"forwarders": UPSTREAMS},
+        {**STUB, "resolv_conf": "/run/systemd/resolve/resolv.conf"},
+    ),
+    "D-Bus to somebody who asks captured servers": (
+        {"forwarders": UPSTREAMS, "hosts_line": ("files", "resolve", "dns")},
+        {"dns_servers": servers("10.0.0.1")},
+    ),
     "a stub that asks others": (
         {"forwarders": {"systemd-resolved": (ip_address("10.9.9.9"),)}},
         {"dns_servers": servers("127.0.0.53")},
@@ -137,6 +152,12 @@ def test_every_check_is_tried() -> None:
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 OPTIONS = [f"--dns-servers={address}" for address in LISTED]
+OTHER = 4242
+ORDINARY = (
+    *("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+"""With the right to read, because the interpreter may lie where only root can see it."""
 
 
 @pytest.fixture
@@ -177,7 +198,7 @@ def test_sees_it_on_a_real_machine(there: Namespace, case: str) -> None:
 @root
 def test_a_port_of_somebody_else_is_an_error(there: Namespace) -> None:
     """A listener of another user at the DNS port is found, with its uid, and the command exits with 1."""
-    with there.socket(2, 1, uid=4242) as other:
+    with there.socket(2, 1, uid=OTHER) as other:
         other.bind(("127.0.0.1", 15053))
         other.listen()
         done = capture(there, "doctor", *OPTIONS, check=False)
@@ -186,12 +207,38 @@ def test_a_port_of_somebody_else_is_an_error(there: Namespace) -> None:
 
 
 @root
+def test_without_nft_nobody_blames_the_kernel(there: Namespace, tmp_path: Path) -> None:
+    """Where nft is missing the rules cannot be tried: that is listed as unseen, and no error of the kernel's."""
+    without = (
+        'cp -a $(find /usr/sbin -name "*tables*") "$0"; mount --bind "$0" /usr/sbin; '
+        f"exec {MESHDNS} capture doctor --json {' '.join(OPTIONS)}"
+    )
+    done = there.run("unshare", "--mount", "sh", "-euc", without, str(tmp_path), check=False)
+    told = json.loads(done.stdout)
+    assert "module-missing" not in {finding["id"] for finding in told["findings"]}
+    assert any("whether this kernel takes the rules: cannot run nft" in what for what in told["unseen"])
+    with_nft = json.loads(capture(there, "doctor", "--json", *OPTIONS, check=False).stdout)
+    assert not any("whether this kernel takes the rules" in what for what in with_nft["unseen"])
+
+
+@root
+def test_it_goes_by_what_is_installed(there: Namespace) -> None:
+    """Without options the recorded ones count, as with `explain`; options that are given stand in their place."""
+    capture(there, "install", *OPTIONS, f"--proxy-uid={OTHER}")
+    with there.socket(2, 1, uid=OTHER) as resolver:
+        resolver.bind(("127.0.0.1", 15053))
+        resolver.listen()
+        assert "port-taken" not in capture(there, "doctor", check=False).stdout
+        assert "port-taken" in capture(there, "doctor", *OPTIONS, check=False).stdout
+        unprivileged = there.run(*ORDINARY, MESHDNS, "capture", "doctor", check=False)
+    assert "not looked at: what is installed, so options and defaults count: " in unprivileged.stdout
+
+
+@root
 def test_an_ordinary_user_may_ask(there: Namespace) -> None:
     """Without privilege it looks at what it may, lists the rest, and that is no error; nothing has changed."""
     before = there.ruleset()
-    owner = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
-    may_read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    done = there.run(*owner, *may_read, MESHDNS, "capture", "doctor", "--json", *OPTIONS)
+    done = there.run(*ORDINARY, MESHDNS, "capture", "doctor", "--json", *OPTIONS)
     told = json.loads(done.stdout)
     assert "capability" in {finding["id"] for finding in told["findings"]}
     assert any("nf_tables" in what for what in told["unseen"])
