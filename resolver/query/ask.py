@@ -13,7 +13,14 @@ from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.cache import CHECKING_DISABLED, DNSSEC_OK, Key, cache_key
 from meshdns.resolver.query.exchange import Question
 from meshdns.resolver.query.reply import AD, OPCODE, passed_on
-from meshdns.resolver.query.wire import HEADER_BYTES, OUR_EDNS_BYTES, QUESTION_TAIL_BYTES, STREAM_MOST_BYTES, opt_record
+from meshdns.resolver.query.wire import (
+    HEADER_BYTES,
+    OPT_BYTES,
+    OUR_EDNS_BYTES,
+    QUESTION_TAIL_BYTES,
+    STREAM_MOST_BYTES,
+    opt_record,
+)
 
 RD: Final = 0x0100
 CD: Final = 0x0010
@@ -22,6 +29,11 @@ _TXT_IN: Final = b"\0\x10\0\1"
 _HEAD: Final = Struct("!HHHHH")
 _ADDITIONAL: Final = (b"\0\0", b"\0\1")  # ARCOUNT of a query without and with an OPT record
 _PLAIN_OPT: Final = (opt_record(0, dnssec_ok=False), opt_record(0, dnssec_ok=True))
+_ORDINARY: Final = tuple(
+    (_HEAD.pack(RD | AD | (CD if bits & CHECKING_DISABLED else 0), 1, 0, 0, 1), _PLAIN_OPT[bool(bits & DNSSEC_OK)])
+    for bits in range((CHECKING_DISABLED | DNSSEC_OK) + 1)
+)
+"""What stands before and behind a question that has a key, by the key's bits."""
 
 
 def key_of(forward: Forward) -> Key | None:
@@ -43,9 +55,13 @@ def key_of(forward: Forward) -> Key | None:
     return cache_key(query.key, forward.packet[query.end - QUESTION_TAIL_BYTES : query.end], bits)
 
 
-def question_of(forward: Forward) -> Question:
-    """Return the question to ask upstream."""
+def question_of(forward: Forward, key: Key | None) -> Question:
+    """Return the question to ask upstream; `key` is what `key_of` says of it."""
     packet, query = forward.packet, forward.query
+    if key is not None:  # nothing but its name, its type and two bits
+        head, opt = _ORDINARY[key[-1]]
+        question = packet[HEADER_BYTES : query.end]
+        return Question(query.key, question[-QUESTION_TAIL_BYTES:], head + question + opt, OPT_BYTES)
     if is_raw(forward):
         stream = forward.limit == STREAM_MOST_BYTES or len(packet) > OUR_EDNS_BYTES
         return Question(b"", b"", packet[2:], stream=stream, raw=True)

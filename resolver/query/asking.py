@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.cache import Key
@@ -15,7 +15,8 @@ from meshdns.resolver.query.exchange import Exchange, Question
 from meshdns.resolver.query.servers import Server
 
 
-class Client(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Client:
     """A query that waits: what is forwarded, who holds the place, and what takes the reply to what was forwarded.
 
     `real`: our own table must not be looked at, whatever the name leads to.

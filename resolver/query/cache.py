@@ -113,13 +113,13 @@ class Cache:
 
         `not_ours_in`: the table's generation in which its name is not ours.
         """
-        lifetime_s = reply.lifetime_s if reply.good else FAILURE_TTL_S
-        if reply.truncated or lifetime_s <= 0:
+        lifetime_s = reply.lifetime_s or (0 if reply.good else FAILURE_TTL_S)
+        if lifetime_s <= 0 or reply.truncated:
             return
         entries = self._entries
         if key in entries:
             self._remove(key)
-        entry = Entry(reply, server, now, lifetime_s, dnssec_ok=bool(key[-1] & DNSSEC_OK))
+        entry = Entry(reply, server, now, lifetime_s, dnssec_ok=key[-1] & DNSSEC_OK != 0)
         if not reply.chain:
             entry.not_ours_in = not_ours_in
         cost = _cost(key, entry)

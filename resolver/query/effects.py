@@ -64,7 +64,8 @@ Source = Literal["cache", "stale", "upstream", "error"]
 """Where an answer came from, as metrics name it. No enum: its members hash slowly, and this counts every reply."""
 
 
-class Outcome(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Outcome:
     """How one query was answered. `server` is who said it, now or when it was kept; empty when nobody did."""
 
     query: Query

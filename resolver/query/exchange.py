@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from meshdns.resolver.query.reply import Reply, read
 from meshdns.resolver.query.servers import Server
@@ -61,7 +61,8 @@ class Try:
     stop: Callable[[], object] | None = None
 
 
-class Question(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Question:
     """What is asked: `key` is the name in lower-case wire form, `kind` the four bytes of type and class.
 
     `message` is whole but for the id; its last `opt_bytes` are our OPT record. `raw`: no QUERY but another opcode, or
@@ -135,11 +136,14 @@ class Exchange:
 
     def heard(self, attempt: Try, message: bytes, now: float) -> Try | None:
         """Take a message that came with the try's id from the try's server; return the try to be made next, if any."""
-        reply = self._read(message)
+        question = self.question
+        reply = _read_raw(message, question) if question.raw else read(message, question.key, question.kind)
         if reply is None:
             return self.lost(attempt, Loss.GARBAGE, now)
         attempt.over = True
-        self._close(attempt)
+        if attempt.open:
+            attempt.open = False
+            self.open_tries -= 1
         server, took_s = attempt.server, now - attempt.sent_s
         good = reply.good
         in_time = good and took_s <= attempt.wait_s and not attempt.failed
@@ -150,15 +154,17 @@ class Exchange:
             self._fall_back(reply, server)
             return None if self.settled else self._made(server, now, stream=True)
         if not self.settled:
-            self.raw_reply = message if self.question.raw else None
-            self._settle(reply, server)
+            if question.raw:
+                self.raw_reply = message
+            self.settled, self.outcome, self.settled_by = True, reply, server
         return None
 
     def lost(self, attempt: Try, loss: Loss, now: float) -> Try | None:
         """Take note that a try brings nothing, or nothing that can be read; return the try to be made next, if any."""
         if not attempt.open:
             return None
-        self._close(attempt)
+        attempt.open = False
+        self.open_tries -= 1
         self._fail(attempt, loss, now)
         return self._after(attempt, now)
 
@@ -180,12 +186,6 @@ class Exchange:
         """Let go of what nobody needs once all is said: tries point back here, and a cycle waits for the collector."""
         self.trying = self.outcome = None
         self.tries.clear()
-
-    def _read(self, message: bytes) -> Reply | None:
-        question = self.question
-        if not question.raw:
-            return read(message, question.key, question.kind)
-        return Reply(NOERROR, 0, (0, 0, 0), b"", 0, 0, (), 0) if answers_opcode(message, question.message) else None
 
     def _bad(self, attempt: Try, reply: Reply, now: float) -> Try | None:
         if reply.rcode in {FORMERR, NOTIMP} and not reply.edns:
@@ -213,8 +213,11 @@ class Exchange:
     def _made(self, server: Server, now: float, *, stream: bool) -> Try:
         """Make a try that is waited for; what the one before it brings still counts."""
         question = self.question
-        message = question.plain if server in self._without_opt else question.message
-        self.try_at_s = now + server.wait_s if self._started_tries < self._total_tries else inf
+        message = question.plain if self._without_opt and server in self._without_opt else question.message
+        if self._started_tries < self._total_tries:
+            self.try_at_s = now + server.wait_s
+        else:
+            self.try_at_s = inf
         self.trying = attempt = self._sent(server, message, now, stream=stream)
         return attempt
 
@@ -225,16 +228,16 @@ class Exchange:
         self.open_tries += 1
         return attempt
 
-    def _close(self, attempt: Try) -> None:
-        if attempt.open:
-            attempt.open = False
-            self.open_tries -= 1
-
     def _fail(self, attempt: Try, loss: Loss, now: float) -> None:
         self.losses[attempt.server] = loss
         if not attempt.failed:
             attempt.failed = True
             attempt.server.failed(now)
+
+
+def _read_raw(message: bytes, question: Question) -> Reply | None:
+    """Return a reply that says no more than that there is one."""
+    return Reply(NOERROR, 0, (0, 0, 0), b"", 0, 0, (), 0) if answers_opcode(message, question.message) else None
 
 
 def answers_opcode(message: bytes, asked: bytes) -> bool:

@@ -65,6 +65,8 @@ class Forwarding:
         self.counters = ForwardCounters()
         self.observe: Callable[[Outcome], None] | None = None
         self.in_flight = 0
+        self.wake_s = inf
+        """When `wake` is to be called next; infinity for never."""
         self._find = find
         self._in_flight_max = in_flight_max
         self._places: dict[Hashable, int] = {}
@@ -74,11 +76,6 @@ class Forwarding:
         self._ticket = count()
         self._refreshes = 0
         self._loop_checks: dict[bytes, Server] = {}
-
-    @property
-    def wake_s(self) -> float:
-        """When `wake` is to be called next; infinity for never."""
-        return self._agenda[0][0] if self._agenda else inf
 
     # Events.
 
@@ -117,7 +114,8 @@ class Forwarding:
         """Take a message that came under the try's id from its server; a try that is `over` after it brings no more."""
         asking = _asking(attempt)
         following = asking.heard(attempt, message, now)
-        self.counters.garbage += not attempt.over
+        if not attempt.over:
+            self.counters.garbage += 1
         return self._carried_on(asking, following, [], now)
 
     def lost(self, attempt: Try, loss: Loss, now: float) -> list[Effect]:
@@ -130,9 +128,13 @@ class Forwarding:
     def wake(self, now: float) -> list[Effect]:
         """Do what is due by the clock."""
         effects: list[Effect] = []
-        while self._agenda and self._agenda[0][0] <= now:
-            asking = heappop(self._agenda)[2]
-            if asking.settled and not asking.open_tries:
+        while self._agenda:
+            due_s, _, asking = self._agenda[0]
+            done = asking.settled and not asking.open_tries
+            if due_s > now and not done:
+                break
+            heappop(self._agenda)
+            if done:
                 continue
             asking.scheduled_s = inf
             suspect = asking.trying
@@ -147,6 +149,7 @@ class Forwarding:
                 asking.tries.clear()
             else:
                 self._schedule(asking)
+        self.wake_s = self._agenda[0][0] if self._agenda else inf
         return effects
 
     def replace(self, servers: Servers) -> None:
@@ -202,7 +205,7 @@ class Forwarding:
             return []
         self.cache.counters.refreshes += 1
         self._refreshes += 1
-        asking = Asking(question_of(forward), order.servers, now, key, forward.not_ours_in)
+        asking = Asking(question_of(forward, key), order.servers, now, key, forward.not_ours_in)
         asking.refresh, asking.stale = True, entry
         self._joinable[key] = asking
         return self._started(asking, now)
@@ -214,7 +217,7 @@ class Forwarding:
             return self._told(client.forward, now - client.asked_s, *tell.nobody_to_ask(client, order.looping))
         if len(self._running) >= self._in_flight_max:
             return self._overloaded(client, entry, now)
-        asking = Asking(question_of(forward), order.servers, now, key, forward.not_ours_in)
+        asking = Asking(question_of(forward, key), order.servers, now, key, forward.not_ours_in)
         if key is not None:
             self._joinable[key] = asking
         if entry is not None:
@@ -248,6 +251,7 @@ class Forwarding:
         wake_s = min(asking.try_at_s, asking.stale_at_s, asking.deadline_s)
         if wake_s < asking.scheduled_s:
             asking.scheduled_s = wake_s
+            self.wake_s = min(self.wake_s, wake_s)
             heappush(self._agenda, (wake_s, next(self._ticket), asking))
 
     # What becomes of an exchange.
@@ -270,7 +274,8 @@ class Forwarding:
 
     def _settled(self, asking: Asking, now: float) -> list[Effect]:
         key, outcome, stale = asking.key, asking.outcome, asking.stale
-        self._loop_checks.pop(asking.question.key, None)
+        if self._loop_checks:
+            self._loop_checks.pop(asking.question.key, None)
         self._refreshes -= asking.refresh
         if outcome is not None and outcome.good:
             stale = None

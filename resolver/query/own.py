@@ -55,9 +55,12 @@ class Asked(NamedTuple):
 
 def may_be_ours(query: Query, table: Table) -> bool:
     """Tell quickly of most names that they are not: neither in the table, nor a probe's, nor an address's."""
-    key = query.key
-    special = key.endswith(_ARPA) or key.endswith(table.common.probe_suffix)  # noqa: PIE810 - a tuple would be made
-    return special or table.servfail or table.find(key, query.labels) is not None
+    key, common = query.key, table.common
+    if key in table.names or key.endswith(_ARPA) or key.endswith(common.probe_suffix) or table.servfail:  # noqa: PIE810 - a tuple would be made
+        return True
+    if not table.wildcards and key[1:2] != b"_" and not key.endswith(common.search):
+        return False
+    return table.find(key, query.labels) is not None
 
 
 def probe(asked: Asked) -> bytes | None:

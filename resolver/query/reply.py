@@ -53,9 +53,9 @@ AD: Final = 0x0020
 
 _HEADER: Final = Struct("!HHHHHH")
 _RECORD_BYTES: Final = RECORD.size
+_TTL_BEFORE_DATA: Final = 6  # four bytes, and two of length; of an OPT the first is the upper part of the RCODE
 _TTL_SIGN: Final = 1 << 31  # from here on a time to live is taken as 0 (RFC 2181, section 8)
 _OPTION: Final = Struct("!HH")
-_SHORT: Final = Struct("!H")
 _LONG: Final = Struct("!I")
 
 
@@ -116,30 +116,36 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
     start = end + len(kind)
     if questions != 1 or message[HEADER_BYTES:end].lower() != key or message[end:start] != kind:
         return None
-    records, opt = _walk(message, start, answers + authorities + additionals)
-    if len(records) < answers + authorities:
+    records, ttls, lowest_s, opt = _walk(message, start, answers + authorities + additionals)
+    others = len(records) - answers - authorities
+    if others < 0:
         return None
-    qtype = _SHORT.unpack(kind[:2])[0]
-    chain = _chain(message, records[:answers], key) if answers and qtype != CNAME else ()
+    qtype = kind[0] << 8 | kind[1]
+    chain = _chain(message, records[:answers], key) if qtype != CNAME else ()
     if chain is None:
         return None
     rcode, options = flags & 15, b""
     if opt is not None:
         _, _, _, data, end = opt
-        rcode |= message[data - 6] << 4
+        rcode |= message[data - _TTL_BEFORE_DATA] << 4
         options = passed_on(message[data:end]) if data != end else b""
-    body_end = records[-1][_END] if records else start
-    answer_end = records[answers - 1][_END] if answers else start
-    authority_end = records[answers + authorities - 1][_END] if authorities else answer_end
+    answer_end = records[answers - 1][_END] - start if answers else 0
+    authority_end = records[answers + authorities - 1][_END] - start if authorities else answer_end
+    if flags & TC or rcode not in GOOD:
+        lifetime_s = 0
+    elif rcode == NOERROR and _answered(records[:answers], qtype):
+        lifetime_s = lowest_s
+    else:
+        lifetime_s = min(_negative_ttl_s(message, records[answers : answers + authorities]), lowest_s)
     return Reply(
         rcode,
         flags,
-        (answers, authorities, len(records) - answers - authorities),
-        message[start:body_end],
-        answer_end - start,
-        authority_end - start,
-        tuple([data - 6 - start for _, _, _, data, _ in records]),
-        0 if flags & TC or rcode not in GOOD else _lifetime_s(message, records, (answers, authorities), rcode, qtype),
+        (answers, authorities, others),
+        message[start : records[-1][_END]] if records else b"",
+        answer_end,
+        authority_end,
+        tuple(ttls),
+        lifetime_s,
         chain,
         options,
         opt is not None,
@@ -149,13 +155,18 @@ def _read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
 _Record = tuple[int, int, int, int, int]
 """Type, time to live, and where owner, data and end stand. Made for every record of every reply: no named tuple."""
 
-_RTYPE, _TTL_S, _END = 0, 1, 4
+_RTYPE, _END = 0, 4
 
 
-def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], _Record | None]:
-    """Return so many records from `at` on, and the OPT record, whose followers are left out: they are a courtesy."""
+def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], list[int], int, _Record | None]:
+    """Return so many records from `at` on, how far behind it their times to live stand, the lowest of these, the OPT.
+
+    What follows the OPT record is left out: it is a courtesy.
+    """
     records: list[_Record] = []
-    size = len(message)
+    ttls: list[int] = []
+    lowest_s = TTL_MAX_S
+    start, size = at, len(message)
     for _ in range(count):
         owner = at
         if message[at] >= POINTER:
@@ -168,37 +179,45 @@ def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], _Record |
                 raise IndexError
         rtype, _, ttl_s, length = RECORD.unpack_from(message, at)
         data = at + _RECORD_BYTES
-        at = data + length
-        if at > size:
+        end = data + length
+        if end > size:
             raise IndexError
         if rtype == OPT:
-            return records, (rtype, ttl_s, owner, data, at)
-        records.append((rtype, ttl_s if ttl_s < _TTL_SIGN else 0, owner, data, at))
-    return records, None
+            return records, ttls, lowest_s, (rtype, ttl_s, owner, data, end)
+        if ttl_s >= _TTL_SIGN:
+            ttl_s = 0
+        lowest_s = min(lowest_s, ttl_s)
+        records.append((rtype, ttl_s, owner, data, end))
+        ttls.append(data - _TTL_BEFORE_DATA - start)
+        at = end
+    return records, ttls, lowest_s, None
 
 
-def _lifetime_s(message: bytes, records: list[_Record], counts: tuple[int, int], rcode: int, qtype: int) -> int:
-    """Return how long a good message may be kept (RFC 2308: a denial without an SOA not at all)."""
-    if not records:
-        return 0
-    answers, authorities = counts
-    lowest_s = min([record[_TTL_S] for record in records])
-    if rcode == NOERROR and answers:
-        for rtype, *_ in records[:answers]:
-            if rtype == qtype or qtype == ANY:  # noqa: PLR1714 - a set would be made anew each time
-                return min(lowest_s, TTL_MAX_S)
-    for rtype, _, _, _, end in records[answers : answers + authorities]:
+def _answered(answer: list[_Record], qtype: int) -> bool:
+    """Whether there is a record of the type asked for."""
+    for rtype, _, _, _, _ in answer:  # noqa: SIM110 - a generator costs more than what it does
+        if rtype == qtype or qtype == ANY:  # noqa: PLR1714 - a set would be made anew each time
+            return True
+    return False
+
+
+def _negative_ttl_s(message: bytes, authority: list[_Record]) -> int:
+    """Return how long a denial may be kept: as its SOA says, and without one not at all (RFC 2308)."""
+    for rtype, _, _, _, end in authority:
         if rtype == SOA:
             minimum_s: int = _LONG.unpack_from(message, end - 4)[0]
-            return min(minimum_s, NEGATIVE_TTL_MAX_S, lowest_s)
+            return min(minimum_s, NEGATIVE_TTL_MAX_S)
     return 0
 
 
 def _chain(message: bytes, answer: list[_Record], key: bytes) -> tuple[Alias, ...] | None:
     """Return the CNAMEs from the question's name on, in order; None for a loop or a name that cannot be read."""
-    aliases = [record for record in answer if record[_RTYPE] == CNAME]
-    if not aliases:
+    for record in answer:
+        if record[_RTYPE] == CNAME:
+            break
+    else:
         return ()
+    aliases = [record for record in answer if record[_RTYPE] == CNAME]
     steps: dict[bytes, Alias] = {}
     for _, ttl_s, owner_at, target_at, _ in aliases[:CHAIN_MAX]:
         owner, target = read_name(message, owner_at), read_name(message, target_at)

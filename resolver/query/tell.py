@@ -67,7 +67,7 @@ def settled(client: Client, asking: Asking, find: Find) -> Telling:
         return _failed(
             forward, SERVFAIL, Reason(NO_REACHABLE_AUTHORITY, f"{by} cut its answer short and gave none over TCP")
         )
-    completed = None if client.real else _completed(forward, reply, find)
+    completed = _completed(forward, reply, find) if reply.chain and not client.real else None
     message = completed or finish(reply, forward.packet, forward.query, room(forward))
     return message, "upstream", message[3] & 15, by
 

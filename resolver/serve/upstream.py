@@ -262,7 +262,7 @@ class Forwarder:
         """Do what is asked, and what comes of it, in order; an event within is taken up after what is under way."""
         due = self._due
         due.extend(effects)
-        if self._carrying:
+        if self._carrying or not due:
             return
         self._carrying = True
         try:
