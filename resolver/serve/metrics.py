@@ -15,7 +15,9 @@ from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.table.names import to_text
 
 if TYPE_CHECKING:
+    from meshdns.resolver.serve.datagram import DatagramCounters
     from meshdns.resolver.serve.run import Resolver
+    from meshdns.resolver.serve.stream import StreamCounters
 
 DURATION_BOUNDS_S: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 4.0)
 """The last one is the deadline of a forwarded query."""
@@ -97,8 +99,12 @@ class Durations:
 
 def metrics(resolver: Resolver) -> Iterator[Metric | Histogram]:
     """Yield everything that the resolver and its companions count."""
+    version = [((resolver.settings.version,), 1.0)]
+    yield Metric("meshdns_build_info", "gauge", "1, with the version that runs.", ("version",), version)
     yield from _queries(resolver)
+    yield from _connections(resolver)
     yield from _forwarding(resolver)
+    yield from _cache(resolver)
     yield from _table(resolver)
     yield from _heartbeat(resolver)
     for companion in resolver.companions:
@@ -163,15 +169,34 @@ def _queries(resolver: Resolver) -> Iterator[Metric | Histogram]:
     labels = ("transport", "type", "source", "rcode")
     yield Metric("meshdns_queries", "counter", "Queries answered.", labels, samples.items())
     yield resolver.durations.histogram(sum(at_once.values()))
+    taken: list[DatagramCounters | StreamCounters] = [each.counters for each in resolver.datagrams]
+    taken += [each.counters for each in resolver.streams]
     dropped = {
-        "short": sum(listener.counters.short for listener in resolver.datagrams),
-        "response": sum(listener.counters.responses for listener in resolver.datagrams),
+        "short": sum(counters.short for counters in taken),
+        "response": sum(counters.responses for counters in taken),
         "unsent": sum(listener.counters.unsent for listener in resolver.datagrams),
         "kernel": sum(listener.kernel_drops() for listener in resolver.datagrams),
         "overload": resolver.forwarder.counters.overloaded,
     }
     yield Metric("meshdns_dropped", "counter", "Packets without a proper answer, and why.", ("reason",), _by(dropped))
     yield number("meshdns_in_flight", "gauge", "Queries that wait for an upstream.", resolver.forwarder.in_flight)
+    joined = resolver.forwarder.counters.joined
+    yield number("meshdns_joined", "counter", "Queries that waited for an equal one on its way.", joined)
+
+
+def _connections(resolver: Resolver) -> Iterator[Metric]:
+    counters = [listener.counters for listener in resolver.streams]
+    there = {connection for listener in resolver.streams for connection in listener.connections}
+    yield number("meshdns_tcp_open", "gauge", "Connections for DNS.", len(there))
+    accepted = sum(each.accepted for each in counters)
+    yield number("meshdns_tcp_accepted", "counter", "Connections for DNS that were accepted.", accepted)
+    closed = {
+        "refused": sum(each.refused for each in counters),
+        "displaced": sum(each.displaced for each in counters),
+        "idle": sum(each.timed_out for each in counters),
+    }
+    text = "Closed by us: no place left (refused), idle in the way of a new one (displaced), idle for too long."
+    yield Metric("meshdns_tcp_closed", "counter", text, ("reason",), _by(closed))
 
 
 def _forwarding(resolver: Resolver) -> Iterator[Metric]:
@@ -185,14 +210,27 @@ def _forwarding(resolver: Resolver) -> Iterator[Metric]:
     ):
         samples = [(label, float(value)) for label, value in zip(labels, values, strict=True)]
         yield Metric(f"meshdns_upstream_{name}", kind, text, ("server", "zone"), samples)  # type: ignore[arg-type]
+    counters = resolver.forwarder.counters
+    for name, text, count in (
+        ("loops", "How often a server was found to lead back to us.", counters.loops),
+        ("garbage", "Replies that could not be read, or were to another question.", counters.garbage),
+        ("strangers", "Messages that nobody waited for: late, twice, or forged.", resolver.forwarder.strangers),
+        ("truncated", "Replies that were cut short and asked for again over TCP.", counters.truncated),
+    ):
+        yield number(f"meshdns_upstream_{name}", "counter", text, count)
+
+
+def _cache(resolver: Resolver) -> Iterator[Metric]:
     cache = resolver.forwarder.cache_counters
     yield number("meshdns_cache_entries", "gauge", "Answers in the cache.", len(resolver.forwarder.cache))
+    yield number("meshdns_cache_bytes", "gauge", "What they take.", resolver.forwarder.cache.size_bytes)
     yield number("meshdns_cache_hits", "counter", "Answers from the cache.", cache.hits)
     yield number(
         "meshdns_cache_stale_hits", "counter", "Answers that were past their time (RFC 8767).", cache.stale_hits
     )
     yield number("meshdns_cache_misses", "counter", "Questions that the cache could not answer.", cache.misses)
     yield number("meshdns_cache_evictions", "counter", "Answers that had to go for others.", cache.evictions)
+    yield number("meshdns_cache_refreshes", "counter", "Popular answers asked for before their end.", cache.refreshes)
 
 
 def _table(resolver: Resolver) -> Iterator[Metric]:
@@ -201,6 +239,8 @@ def _table(resolver: Resolver) -> Iterator[Metric]:
     yield number("meshdns_table_names", "gauge", "Hosts in the table.", len(resolver.table.rows))
     yield number("meshdns_table_loads", "counter", "Loads that gave a table.", loading.loads)
     yield number("meshdns_table_load_failures", "counter", "Loads that gave none.", loading.failures)
+    resumed = "1 when the first table was the one that the last run kept."
+    yield number("meshdns_table_resumed", "gauge", resumed, loading.resumed)
     yield number("meshdns_table_load_seconds", "gauge", "What the last load took.", loading.last_s)
     if loading.summary is None:
         return
@@ -223,6 +263,7 @@ def _heartbeat(resolver: Resolver) -> Iterator[Metric]:
     yield number(
         "meshdns_heartbeats_withheld", "counter", "Heartbeats not sent, as we could not answer.", beat.withheld
     )
+    yield number("meshdns_heartbeats_failed", "counter", "Heartbeats that the kernel did not take.", beat.failed)
     yield number("meshdns_heartbeat_gap_seconds", "gauge", "Between the last two.", beat.last_gap_s)
     yield number("meshdns_heartbeat_longest_gap_seconds", "gauge", "The longest so far.", beat.longest_gap_s)
 

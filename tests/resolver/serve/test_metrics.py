@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import dns.message
+from fakes import FakeUpstream, answering, by_name, slow, truncating, twice, wrong_question
 from prometheus_client.parser import text_string_to_metric_families
-from resolving import ADDRESS_AND_AUTO, running
+from resolving import ADDRESS_AND_AUTO, Running, running
 
+from meshdns.init.version import VERSION
 from meshdns.resolver.query.decision import COUNTED_TYPES
 from meshdns.resolver.serve.metrics import TYPE_NAMES, Durations, Histogram, Metric, exposition, number
+from meshdns.resolver.serve.stream import CONNECTIONS_MAX
 
 NAME = re.compile(r"meshdns_[a-z][a-z_]*")
 
@@ -67,3 +75,81 @@ def test_a_running_resolver_counts_its_answers(tmp_path: Path) -> None:
         if sample.name == "meshdns_queries_total"
     }
     assert counted == {("udp", "A", "local", "NOERROR"): 3, ("tcp", "MX", "local", "NOERROR"): 1}
+
+
+TROUBLE = by_name(
+    {
+        "cut.example.": truncating(answering("192.0.2.1")),
+        "twice.example.": twice(answering("192.0.2.2")),
+        "other.example.": wrong_question(answering("192.0.2.3")),
+        "slow.example.": slow(1.0, answering("192.0.2.4")),
+    }
+)
+
+
+def counted(one: Running) -> dict[str, float]:
+    """Return every sample by its name and, where it has one label, that label's value."""
+    return {
+        f"{sample.name} {' '.join(sample.labels.values())}".rstrip(): sample.value
+        for family in text_string_to_metric_families(one.get("/metrics")[1])
+        for sample in family.samples
+        if len(sample.labels) < 2
+    }
+
+
+def until(one: Running, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """Return the samples once they are so."""
+    give_up = time.monotonic() + 20
+    while not holds(found := counted(one)):
+        assert time.monotonic() < give_up, found
+    return found
+
+
+def test_what_goes_wrong_is_counted(tmp_path: Path) -> None:
+    """Upstreams that cut, repeat themselves or answer something else, and clients that ask nothing: each is counted."""
+    entries = tmp_path / "entries"
+    entries.mkdir()
+    with FakeUpstream(TROUBLE) as upstream, running(entries, tmp_path, "--upstream", upstream.endpoint) as one:
+        begun = counted(one)
+        one.ask("cut.example")
+        one.ask("twice.example")
+        query = dns.message.make_query("other.example", "A").to_wire()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, socket.socket() as stream:
+            client.sendto(query, ("127.0.0.1", one.port))
+            for number in range(3):
+                same = struct.pack("!H", number) + dns.message.make_query("slow.example", "A").to_wire()[2:]
+                client.sendto(same, ("127.0.0.1", one.port))
+            response = query[:2] + b"\x80" + query[3:]
+            stream.connect(("127.0.0.1", one.port))
+            for packet in (b"abc", response):
+                client.sendto(packet, ("127.0.0.1", one.port))
+                stream.sendall(len(packet).to_bytes(2, "big") + packet)
+            found = until(
+                one, lambda now: now["meshdns_joined_total"] == 2 and now["meshdns_upstream_garbage_total"] >= 1
+            )
+            found = until(one, lambda now: now["meshdns_upstream_strangers_total"] >= 1)
+            found = until(one, lambda now: now["meshdns_dropped_total response"] == 2)
+        until(one, lambda now: now["meshdns_tcp_open"] == 0)
+    assert begun["meshdns_tcp_open"] == begun["meshdns_tcp_accepted_total"] == begun["meshdns_joined_total"] == 0
+    assert (found["meshdns_tcp_open"], found["meshdns_tcp_accepted_total"]) == (1, 1)
+    assert found["meshdns_upstream_truncated_total"] == 1
+    assert found["meshdns_dropped_total short"] == 2
+    assert found["meshdns_cache_bytes"] > begun["meshdns_cache_bytes"] == 0
+
+
+def test_connections_without_a_place_are_counted(tmp_path: Path) -> None:
+    """With every place taken, the next clients are refused or take that of an idle one; the version is told beside."""
+    entries = tmp_path / "entries"
+    entries.mkdir()
+    with running(entries, tmp_path) as one:
+        clients = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(CONNECTIONS_MAX + 5)]
+        try:
+            found = until(
+                one,
+                lambda now: now["meshdns_tcp_closed_total refused"] + now["meshdns_tcp_closed_total displaced"] == 5,
+            )
+            assert found["meshdns_tcp_open"] == CONNECTIONS_MAX
+            assert found[f"meshdns_build_info {VERSION}"] == 1
+        finally:
+            for client in clients:
+                client.close()
