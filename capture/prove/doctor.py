@@ -42,6 +42,7 @@ BYPASSES: Final = {
     "mdns_minimal": "it asks the local network by multicast",
     "mdns4_minimal": "it asks the local network by multicast",
 }
+PORT_TAKEN: Final = "port-taken"
 MODULES: Final = {"redirect": "nft_redir", "tproxy": "nft_tproxy", "fib": "nft_fib_inet", "reject": "nft_reject_inet"}
 
 
@@ -194,13 +195,14 @@ def _port_taken(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
         ("tcp", spec.dns_port): "resolver",
         ("tcp", spec.outbound_port): "relay",
     }
-    for listener in facts.listeners:
-        ours = wanted.get((listener.protocol, listener.port))
+    # A listener for each address, but one finding.
+    for protocol, port, uid in dict.fromkeys((one.protocol, one.port, one.uid) for one in facts.listeners):
+        ours = wanted.get((protocol, port))
         # A socket that systemd opened and hands over belongs to root.
-        if ours and listener.uid not in {*spec.proxy_uids, 0}:
+        if ours and uid not in {*spec.proxy_uids, 0}:
             yield _error(
-                f"{listener.protocol} port {listener.port}, the {ours}'s, belongs to uid {listener.uid}",
-                f"end that program, give another port, or add {listener.uid} to --proxy-uid if it is the {ours}",
+                f"{protocol} port {port}, the {ours}'s, belongs to uid {uid}",
+                f"end that program, give another port, or add {uid} to --proxy-uid if it is the {ours}",
             )
 
 
@@ -287,7 +289,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "resolved-stub": _stub,
     "nsswitch-bypass": _nsswitch,
     "dns-loop": _loop,
-    "port-taken": _port_taken,
+    PORT_TAKEN: _port_taken,
     "pool-routed": _pool_route,
     "no-route": _no_route,
     "lo-down": _lo_down,

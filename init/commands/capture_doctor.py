@@ -11,7 +11,7 @@ from meshdns.capture.apply.choice import installed
 from meshdns.capture.apply.install import inspect
 from meshdns.capture.errors import CaptureError
 from meshdns.capture.policy.spec import CaptureSpec
-from meshdns.capture.prove.doctor import Finding, Level, examine
+from meshdns.capture.prove.doctor import PORT_TAKEN, Finding, Level, examine
 from meshdns.capture.prove.gather import gather
 from meshdns.capture.system.namespace import entered
 from meshdns.init.capture_options import any_given, place_options, spec_options, warned_spec
@@ -37,8 +37,12 @@ def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: b
     with entered(netns):
         spec, unseen = _wanted(ctx, installed(backend), options)
         facts = gather(spec)
-    unseen += facts.unseen
     findings = examine(facts, spec)
+    if unseen:  # whose the ports should be stands in there
+        taken = [one for one in findings if one.id == PORT_TAKEN]
+        findings = tuple(one for one in findings if one not in taken)
+        unseen += tuple(f"whether that is as it should be: {one.diagnosis.cause}" for one in taken)
+    unseen += facts.unseen
     if as_json:
         click.echo(json.dumps({"findings": [_plain(one) for one in findings], "unseen": unseen}, indent=2))
     else:

@@ -77,7 +77,7 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
     "somebody else at the DNS port": (
         "port-taken",
         Level.ERROR,
-        {"listeners": (Listener("udp", ip_address("127.0.0.1"), 15053, 997),)},
+        {"listeners": tuple(Listener("udp", ip_address(one), 15053, 997) for one in ("127.0.0.1", "::1"))},
         {},
     ),
     "a pool that lives elsewhere": (
@@ -223,7 +223,7 @@ def test_without_nft_nobody_blames_the_kernel(there: Namespace, tmp_path: Path) 
 
 @root
 def test_it_goes_by_what_is_installed(there: Namespace) -> None:
-    """Without options the recorded ones count, as with `explain`; options that are given stand in their place."""
+    """Without options the recorded ones count; given ones stand in their place; who may not read any accuses nobody."""
     capture(there, "install", *OPTIONS, f"--proxy-uid={OTHER}")
     with there.socket(2, 1, uid=OTHER) as resolver:
         resolver.bind(("127.0.0.1", 15053))
@@ -231,7 +231,12 @@ def test_it_goes_by_what_is_installed(there: Namespace) -> None:
         assert "port-taken" not in capture(there, "doctor", check=False).stdout
         assert "port-taken" in capture(there, "doctor", *OPTIONS, check=False).stdout
         unprivileged = there.run(*ORDINARY, MESHDNS, "capture", "doctor", check=False)
+    assert "error port-taken" not in unprivileged.stdout
     assert "not looked at: what is installed, so options and defaults count: " in unprivileged.stdout
+    assert (
+        f"not looked at: whether that is as it should be: tcp port 15053, the resolver's, belongs to uid {OTHER}"
+        in (unprivileged.stdout)
+    )
 
 
 @root
