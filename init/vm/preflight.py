@@ -67,6 +67,7 @@ def preflight(settings: VmSettings) -> Findings:
     problems = (
         *_account(),
         *_program(resolver["manifests"]),
+        *_manifests(resolver["manifests"]),
         *_name_server(facts.listeners, settings),
         *_ports(facts.listeners, spec, resolver["admin"].port),
         *_told(findings, Level.ERROR),
@@ -95,6 +96,12 @@ def _program(manifests: Iterable[Path]) -> Iterator[str]:
     for path in (Path(sys.prefix), Path(__file__), *(each.absolute() for each in manifests)):
         if any(path.is_relative_to(unseen) for unseen in UNSEEN):
             yield f"the units cannot see {path}: put it elsewhere, such as under /opt or {layout.ETC}"
+
+
+def _manifests(manifests: Iterable[Path]) -> Iterator[str]:
+    for path in manifests:
+        if path != layout.ENTRIES and not path.exists():
+            yield f"there is nothing at {path}, where manifests should be: make it, or name another by --manifests"
 
 
 def _name_server(listeners: Iterable[Listener], settings: VmSettings) -> Iterator[str]:

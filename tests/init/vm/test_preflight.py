@@ -11,7 +11,7 @@ import pytest
 from meshdns.capture.system.listeners import Listener
 from meshdns.init import defaults
 from meshdns.init.errors import MissingError
-from meshdns.init.vm import preflight
+from meshdns.init.vm import layout, preflight
 from meshdns.init.vm.settings import RESOLVED_UPSTREAMS, VmSettings
 
 BEHIND_THE_STUB = {"resolv-conf": str(RESOLVED_UPSTREAMS)}
@@ -50,6 +50,13 @@ def test_what_protected_units_cannot_see_is_told(
     monkeypatch.setattr(preflight, "__file__", "/opt/meshdns/lib/preflight.py")
     told = list(preflight._program([Path(manifests)]))
     assert [line.split(": ")[0] for line in told] == [f"the units cannot see {path}" for path in unseen]
+
+
+def test_manifests_that_are_not_there_are_told(tmp_path: Path) -> None:
+    """A directory of manifests that does not exist, with which the resolver would not start, is named; ours is made."""
+    missing = tmp_path / "entries"
+    (told,) = preflight._manifests([missing, tmp_path, layout.ENTRIES])
+    assert told.startswith(f"there is nothing at {missing}, ")
 
 
 def test_a_dangling_resolv_conf_is_told_with_where_it_leads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
