@@ -31,7 +31,18 @@ from meshdns.capture.system.namespace import global_families
 from meshdns.init import defaults
 from meshdns.init.istio_options import istio_options
 from meshdns.init.options import Settings
-from meshdns.init.parameters import CIDR, GROUP, INTERFACE, PORT, PORT_RANGE, SECONDS, USER, Keyword, PortRange
+from meshdns.init.parameters import (
+    CIDR,
+    GROUP,
+    INTERFACE,
+    PORT,
+    PORT_RANGE,
+    SECONDS,
+    USER,
+    Keyword,
+    NumberType,
+    PortRange,
+)
 from meshdns.resolver.query.resolvconf import ResolvConf, parse
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -177,7 +188,7 @@ _INBOUND: Final = (
     SETTINGS.option("--tproxy-mark", type=MarkType(), default=defaults.FWMARK, help="What marks its packets."),
     SETTINGS.option(
         "--tproxy-table",
-        type=click.IntRange(1, MAX_MARK),
+        type=NumberType(1, MAX_MARK),
         default=defaults.ROUTE_TABLE,
         help="Routing table that keeps them on this machine.",
     ),

@@ -5,7 +5,7 @@ Commands are imported when they are asked for, so that `meshdns --help` and `mes
 
 from __future__ import annotations
 
-from meshdns.init import importing
+from meshdns.init import holding, importing  # noqa: F401 - one that works by being imported
 
 # isort: split
 import atexit
@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import click
 
 from meshdns.capture.errors import CaptureError
-from meshdns.init.errors import InitError
+from meshdns.init.errors import INTERRUPTED, InitError
 from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
@@ -45,7 +45,6 @@ COMMANDS: Final = {
 
 USAGE = 2
 MISSING = 3
-INTERRUPTED = 130
 
 
 class _LazyGroup(click.Group):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as a shell has it: 128 and the signal's number."""
 
 
 class InitError(Exception):

@@ -15,10 +15,9 @@ from meshdns.capture.policy.spec import Address
 from meshdns.capture.prove.trace import follow, interest_in
 from meshdns.capture.system.namespace import entered
 from meshdns.init.capture_options import place_options
+from meshdns.init.errors import INTERRUPTED
 from meshdns.init.parameters import ADDRESS, PORT, USER
 from meshdns.init.stopping import stop_on_signals
-
-INTERRUPTED = 130
 
 
 @click.command()

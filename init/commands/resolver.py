@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from meshdns.init import defaults, importing, logs
+from meshdns.init import defaults, holding, importing, logs
 from meshdns.init.istio_options import istio_options
 from meshdns.init.late import LateGroup
 from meshdns.init.options import Settings
@@ -22,6 +21,7 @@ from meshdns.init.parameters import (
     USER,
     ZONE,
     CidrType,
+    NumberType,
     SecondsType,
     SocketAddressType,
 )
@@ -33,8 +33,6 @@ LATE = {
 }
 SETTINGS = Settings("resolver")
 FILE = click.Path(readable=False, path_type=Path)  # whether it can be read is found out when it is, with exit code 3
-HELD_AT_START = frozenset({signal.SIGHUP, signal.SIGUSR1})
-"""Signals that would end a process which cannot act on them yet."""
 MAX_TTL_S = 7 * 24 * 3600
 DAY_S = 24 * 3600
 
@@ -110,10 +108,10 @@ _NAMES = _options(
         default="nodata",
         help="What types like MX and TXT get for names of ours.",
     ),
-    SETTINGS.option("--ttl", type=click.IntRange(0, MAX_TTL_S), default=defaults.TTL_S, help="TTL of our answers, s."),
+    SETTINGS.option("--ttl", type=NumberType(0, MAX_TTL_S), default=defaults.TTL_S, help="TTL of our answers, s."),
     SETTINGS.option(
         "--negative-ttl",
-        type=click.IntRange(0, MAX_TTL_S),
+        type=NumberType(0, MAX_TTL_S),
         default=defaults.NEGATIVE_TTL_S,
         help="How long a stub may remember that a name of ours lacks a type, s.",
     ),
@@ -135,7 +133,7 @@ _FORWARDING = _options(
     SETTINGS.option("--upstream", type=SERVER, many=True, help="Ask these servers instead of resolv.conf's."),
     SETTINGS.option("--zone", type=ZONE, many=True, help="Ask another server for the names under a suffix."),
     SETTINGS.option(
-        "--cache-size", type=click.IntRange(0, 1_000_000), default=10_000, help="Cached questions; 8 MiB at most."
+        "--cache-size", type=NumberType(0, 1_000_000), default=10_000, help="Cached questions; 8 MiB at most."
     ),
     SETTINGS.option(
         "--stale-for",
@@ -221,7 +219,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)
+    holding.hold()
     importing.begun()
     with _without_tls():  # the commands that ask do without all of it, 80 ms
         from meshdns.init.serving import companions, serve_settings  # noqa: PLC0415
@@ -230,7 +228,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
 
     logs.set_up(options["log_level"], options["log_format"])
     settings = serve_settings(options)
-    serve(settings, companions(settings, options), HELD_AT_START)
+    serve(settings, companions(settings, options), holding.HELD)
 
 
 @contextlib.contextmanager

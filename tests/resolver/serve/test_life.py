@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,24 @@ def test_a_signal_during_the_start_is_acted_on_later(number: signal.Signals, ent
             assert not blocked(process.pid)
         finally:
             process.kill()
+
+
+TELLING = "import signal; print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))); raise SystemExit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "held"),
+    [(("run",), [signal.SIGHUP, signal.SIGUSR1]), (("query", "auto.internal"), []), (("check", "run"), [])],
+)
+def test_signals_are_held_back_before_anything_is_imported(
+    arguments: Sequence[str], held: Sequence[signal.Signals], tmp_path: Path
+) -> None:
+    """Most of a start is importing. What stands in the place of click, the first library, says which are held back."""
+    (tmp_path / "click.py").write_text(TELLING)
+    command = [*MESHDNS, "resolver", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == [str(int(each)) for each in held]
 
 
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
