@@ -1,93 +1,76 @@
-"""What a leased address stands for, read from the resolver's table in the relay's words; the relay as its companion.
+"""The relay as the resolver's companion: its sockets are opened at once, and all the rest of it waits for names.
 
-A route is made when a connection asks for it: a table of ten thousand hosts changes hands without any work here.
+A name is answered without the relay, whose modules take 20 ms to import. Until it starts its clients wait in the
+backlog. No module of it but `address`, `counters` and `listen` may be imported above.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshdns.init import defaults
+from meshdns.relay.address import Address, SocketAddress
 from meshdns.relay.counters import CONNECT_BOUNDS_S
-from meshdns.relay.route import Address, Backend, DnsName, Endpoint, Pools, Port, Route, Routes, parse_target
-from meshdns.relay.server import Relay, RelaySettings
+from meshdns.relay.listen import listen
+from meshdns.resolver.serve.admin import late_import
 from meshdns.resolver.serve.metrics import Histogram, Metric, number
 from meshdns.resolver.serve.upstream import Forwarder
 from meshdns.resolver.table.live import Table
-from meshdns.resolver.table.row import Part, Row
+from meshdns.resolver.table.pools import Pools
 
-Log = Callable[[str], None]
+if TYPE_CHECKING:
+    from meshdns.relay.route import Routes
+    from meshdns.relay.server import Relay
 
 logger = logging.getLogger("meshdns.relay")
 
-_RESOLVED_BY_NAME = frozenset({"DNS", "DNS_ROUND_ROBIN"})
-"""`resolver.source.entry.Resolution`, as rows write it; that module is not for the process that serves."""
 
+class RelayOptions(NamedTuple):
+    """What the operator chose; `log` gets a JSON line for each connection that ended."""
 
-class LeasedRoutes(Mapping[Address, Route]):
-    """The routes of one table's leases, by leased address."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    def __getitem__(self, address: Address) -> Route:
-        name = self._table.addresses[address.packed]
-        if name.row.lease is None or address.packed not in name.row.lease:
-            raise KeyError(address)
-        return route_of(name.row)
-
-    def __iter__(self) -> Iterator[Address]:
-        for row in self._table.rows:
-            for packed in row.lease or ():
-                yield ip_address(packed)
-
-    def __len__(self) -> int:
-        return sum(len(row.lease or ()) for row in self._table.rows)
-
-
-def route_of(row: Row) -> Route:
-    """Return what stands behind a host: one backend for each object that names it."""
-    return Route(row.host, tuple(_backend(part, row.host) for part in row.account.parts))
-
-
-def _backend(part: Part, host: str) -> Backend:
-    ports = tuple(Port(port.number, port.name, port.target) for port in part.ports)
-    endpoints = tuple(
-        Endpoint(parse_target(endpoint.address), dict(endpoint.ports), endpoint.weight) for endpoint in part.endpoints
-    )
-    if not endpoints and part.resolution in _RESOLVED_BY_NAME:
-        endpoints = (Endpoint(DnsName(host)),)
-    return Backend(ports, endpoints)
+    listen: Sequence[SocketAddress]
+    version: str
+    pools: Pools
+    refuse_undeclared_ports: bool
+    log: Callable[[str], None] | None
 
 
 class RelayCompanion:
     """The relay, living in the resolver's loop."""
 
-    def __init__(
-        self, settings: RelaySettings, pools: Pools, *, refuse_undeclared_ports: bool, log: Log | None
-    ) -> None:
-        """`log` gets a JSON line for each connection that ended."""
-        self._settings = settings
-        self._pools = pools
-        self._refuse_undeclared_ports = refuse_undeclared_ports
-        self._log = log
-        self._relay: Relay
+    def __init__(self, options: RelayOptions) -> None:
+        """Nothing is opened before `open`."""
+        self._options = options
+        self._listeners: list[socket.socket] = []
+        self._forwarder: Forwarder
+        self._table: Table
+        self._started: Relay | None = None
 
-    def start(self, forwarder: Forwarder) -> None:
-        """Listen; endpoints that are names are resolved upstream, never by our own table."""
-        self._relay = Relay(self._settings, self._routes({}), forwarder.resolve, self._log)
-        for warning in self._relay.start():
+    def open(self, forwarder: Forwarder) -> None:
+        """Listen; endpoints that are names will be resolved upstream, never by our own table. Raises ListenError."""
+        self._forwarder = forwarder
+        self._listeners, warnings = listen(self._options.listen)
+        for warning in warnings:
             logger.warning("%s", warning)
+
+    async def start(self) -> None:
+        """Relay from now on."""
+        for module in ("meshdns.init.leased", "meshdns.relay.server"):
+            await late_import(module)
+        self._relay()
 
     def follow(self, table: Table) -> None:
         """Relay new connections as this table has it; those that are there go on."""
-        self._relay.replace(self._routes(LeasedRoutes(table)))
+        self._table = table
+        if self._started is not None:
+            self._started.replace(self._routes())
 
     def metrics(self) -> Iterator[Metric | Histogram]:
         """Yield what the relay counts."""
-        counters = self._relay.counters
+        counters = self._relay().counters
         yield number("meshdns_relay_open", "gauge", "Connections now.", counters.open)
         yield number("meshdns_relay_accepted", "counter", "Connections accepted.", counters.accepted)
         yield number("meshdns_relay_passed_through", "counter", "Connected as they were.", counters.passed_through)
@@ -111,7 +94,7 @@ class RelayCompanion:
     def endpoints(self, address: Address, port: int | None) -> list[dict[str, str]]:
         """Say which endpoints an address has, and how they do."""
         found = []
-        for one in self._relay.health(address, port):
+        for one in self._relay().health(address, port):
             health = f"rests for {one.rest_left_s:.0f} s after a failure" if one.rest_left_s else "healthy"
             known = f", now {', '.join(one.addresses)}" if one.addresses else ""
             found.append({"endpoint": one.endpoint, "health": f"{health}, weight {one.weight}{known}"})
@@ -119,9 +102,26 @@ class RelayCompanion:
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nobody, and let connections finish."""
-        left = await self._relay.drain(timeout_s)
+        left = await self._relay().drain(timeout_s)
         if left:
             logger.warning("%d connections did not finish within %.0f s and were reset", left, timeout_s)
 
-    def _routes(self, leases: Mapping[Address, Route]) -> Routes:
-        return Routes(self._pools, leases, defaults.RELAY_PROBE_PORT, self._refuse_undeclared_ports)
+    def _relay(self) -> Relay:
+        """Return the relay, started now if somebody asks for it before its time."""
+        if self._started is None:
+            from meshdns.relay.server import Relay, RelaySettings  # noqa: PLC0415 - see above
+
+            settings = RelaySettings(self._options.version)
+            self._started = Relay(settings, self._routes(), self._forwarder.resolve, self._options.log)
+            for warning in self._started.start(self._listeners):
+                logger.warning("%s", warning)
+        return self._started
+
+    def _routes(self) -> Routes:
+        from meshdns.init.leased import LeasedRoutes  # noqa: PLC0415 - see above
+        from meshdns.relay import route  # noqa: PLC0415
+
+        options = self._options
+        pools = route.Pools(options.pools.v4, options.pools.v6)
+        leases = LeasedRoutes(self._table)
+        return route.Routes(pools, leases, defaults.RELAY_PROBE_PORT, options.refuse_undeclared_ports)

@@ -9,10 +9,8 @@ from typing import Any
 
 from meshdns.init import defaults
 from meshdns.init.logs import line_writer
-from meshdns.init.relaying import RelayCompanion
+from meshdns.init.relaying import RelayCompanion, RelayOptions
 from meshdns.init.version import VERSION
-from meshdns.relay.route import Pools
-from meshdns.relay.server import RelaySettings
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.settings import (
     BeforeLoaded,
@@ -74,12 +72,11 @@ def companions(settings: ServeSettings, options: Mapping[str, Any]) -> tuple[Rel
     """Return what is to run beside the resolver: the relay, unless --no-relay says otherwise."""
     if not options["relay"]:
         return ()
-    pools = settings.table.pools
-    relay = RelaySettings(listen=options["relay_listen"] or _loopback(defaults.RELAY_PORT), version=settings.version)
-    companion = RelayCompanion(
-        relay,
-        Pools(pools.v4, pools.v6),
+    relay = RelayOptions(
+        listen=options["relay_listen"] or _loopback(defaults.RELAY_PORT),
+        version=settings.version,
+        pools=settings.table.pools,
         refuse_undeclared_ports=options["undeclared_ports"] == "refuse",
         log=line_writer(options["access_log"]),
     )
-    return (companion,)
+    return (RelayCompanion(relay),)

@@ -12,7 +12,8 @@ from enum import StrEnum
 from time import monotonic
 from typing import Final
 
-from meshdns.relay.route import Address, UnixPath, socket_text
+from meshdns.relay.address import Address, socket_text
+from meshdns.relay.route import UnixPath
 
 
 class Failure(StrEnum):

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from time import monotonic
 
+from meshdns.relay.address import SocketAddress, socket_text
 from meshdns.relay.attempt import Candidate
-from meshdns.relay.listen import SocketAddress
-from meshdns.relay.route import socket_text
 
 
 @dataclass(eq=False, slots=True)

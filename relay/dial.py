@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from meshdns.relay.address import Address
 from meshdns.relay.attempt import Attempt, Candidate, Failure
 from meshdns.relay.names import Addresses, Names
 from meshdns.relay.order import Rest, by_turns, weighted
 from meshdns.relay.readiness import Readiness
-from meshdns.relay.route import Address, Destination, DnsName, Target
+from meshdns.relay.route import Destination, DnsName, Target
 
 FAMILY_DELAY_S: Final = 0.25
 """After this long the next address of the same name is tried, in the other family: RFC 8305, section 5."""

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from meshdns.relay.address import Address, SocketAddress, socket_text
 from meshdns.relay.errors import ListenError
-from meshdns.relay.route import Address, socket_text
 
 SO_ORIGINAL_DST: Final = 80
 SOCKADDR_IN_BYTES: Final = 16
@@ -26,8 +26,6 @@ BACKLOG: Final = 4096
 
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _IPV6_LOOPBACK: Final = IPv6Address("::1")
-
-SocketAddress = tuple[Address, int]
 
 
 def listen(addresses: Sequence[SocketAddress]) -> tuple[list[socket.socket], list[str]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal, Protocol
 
-from meshdns.relay.route import Address
+from meshdns.relay.address import Address
 
 logger = logging.getLogger("meshdns.relay")
 

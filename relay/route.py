@@ -13,7 +13,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 
-Address = IPv4Address | IPv6Address
+from meshdns.relay.address import Address, socket_text
 
 _UNIX = "unix://"
 _NO_PORTS: Mapping[str, int] = MappingProxyType({})
@@ -101,11 +101,6 @@ class Destination:
         if isinstance(self.target, UnixPath):
             return str(self.target)
         return socket_text(self.target, self.port)
-
-
-def socket_text(host: object, port: int) -> str:
-    """`192.0.2.1:80`, `[2001:db8::1]:80` or `name:80`."""
-    return f"[{host}]:{port}" if isinstance(host, IPv6Address) else f"{host}:{port}"
 
 
 class Refusal(StrEnum):

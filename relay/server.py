@@ -21,27 +21,17 @@ from time import monotonic
 from typing import Final
 
 from meshdns.relay.accept import Acceptor
+from meshdns.relay.address import Address, SocketAddress, socket_text
 from meshdns.relay.attempt import Attempt, Failure
 from meshdns.relay.connection import Connection, access_line
 from meshdns.relay.counters import RelayCounters
 from meshdns.relay.dial import Dial, Dialler
 from meshdns.relay.direction import End, reset
-from meshdns.relay.listen import SocketAddress, listen, original_destination, own_address
+from meshdns.relay.listen import original_destination, own_address
 from meshdns.relay.names import Names, Resolve
 from meshdns.relay.order import Rest
 from meshdns.relay.readiness import Readiness
-from meshdns.relay.route import (
-    Address,
-    Destination,
-    Forward,
-    PassThrough,
-    Probe,
-    Refusal,
-    Refuse,
-    Routes,
-    Target,
-    socket_text,
-)
+from meshdns.relay.route import Destination, Forward, PassThrough, Probe, Refusal, Refuse, Routes, Target
 from meshdns.relay.splice import Pair, Splicer
 
 logger = logging.getLogger("meshdns.relay")
@@ -66,7 +56,6 @@ PASSED_THROUGH: Final = "(pass-through)"
 class RelaySettings:
     """What the operator chose; times in seconds."""
 
-    listen: tuple[SocketAddress, ...]
     version: str
     connections_max: int = CONNECTIONS_MAX
     idle_limit_s: float = IDLE_LIMIT_S
@@ -107,9 +96,9 @@ class Relay:
         self._told: set[tuple[str, str]] = set()
         self._all_ended = asyncio.Event()
 
-    def start(self) -> tuple[str, ...]:
-        """Open the sockets, in the running loop. Gives warnings, raises ListenError."""
-        listeners, warnings = listen(self._settings.listen)
+    def start(self, listeners: Sequence[socket.socket]) -> tuple[str, ...]:
+        """Take over these listening sockets, in the running loop, and close them in the end. Gives warnings."""
+        warnings = []
         self._own_addresses = frozenset(own_address(listener) for listener in listeners)
         self._own_ports = frozenset(port for _, port in self._own_addresses)
         self._room = self._settings.connections_max

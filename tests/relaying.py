@@ -24,8 +24,10 @@ from typing import Any, TypeVar
 
 from namespaces import Namespace
 
+from meshdns.relay.address import Address, SocketAddress
+from meshdns.relay.listen import listen
 from meshdns.relay.names import Family
-from meshdns.relay.route import Address, Backend, Endpoint, Pools, Port, Route, Routes, parse_target
+from meshdns.relay.route import Backend, Endpoint, Pools, Port, Route, Routes, parse_target
 from meshdns.relay.server import Relay, RelaySettings
 
 T = TypeVar("T")
@@ -34,12 +36,12 @@ RELAY_UID = 1337
 RELAY_PORT = 15001
 POOLS = Pools(ipaddress.IPv4Network("240.240.0.0/16"), ipaddress.IPv6Network("2001:2::/48"))
 PROBE_PORT = 1
-LISTEN: tuple[tuple[Address, int], ...] = (
+LISTEN: tuple[SocketAddress, ...] = (
     (ipaddress.IPv4Address("127.0.0.1"), RELAY_PORT),
     (ipaddress.IPv6Address("::1"), RELAY_PORT),
 )
 
-SETTINGS = RelaySettings(listen=LISTEN, version="1.2.3", connections_max=1000)
+SETTINGS = RelaySettings(version="1.2.3", connections_max=1000)
 
 POD_ADDRESSES = ("192.0.2.1", "2001:db8::1")
 SERVER_ADDRESSES = ("198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::101")
@@ -137,6 +139,7 @@ def relaying(
     initial: Routes,
     settings: RelaySettings = SETTINGS,
     *,
+    addresses: Sequence[SocketAddress] = LISTEN,
     zone: Zone | None = None,
     draw: Callable[[], float] = random.random,
 ) -> Iterator[Relaying]:
@@ -159,8 +162,13 @@ def relaying(
     lines: list[dict[str, Any]] = []
     relay = Relay(settings, initial, resolve, lambda line: lines.append(json.loads(line)), draw)
     running = Relaying(relay, loop, lines, asked)
+
+    def start() -> tuple[str, ...]:
+        listeners, warnings = listen(addresses)
+        return (*warnings, *relay.start(listeners))
+
     try:
-        running.warnings = running.call(relay.start)
+        running.warnings = running.call(start)
         try:
             yield running
         finally:

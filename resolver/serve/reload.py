@@ -59,11 +59,13 @@ class LoadError(Exception):
 class Reloader:
     """Loads when told to, one child at a time; what is triggered meanwhile is done once more afterwards.
 
-    `accept` gets each new table, in the loop, before its memo is kept.
+    `accept` gets each new table, in the loop, before its memo is kept. `tried` is set once a table is there with all
+    its answers, or could not be had.
     """
 
     def __init__(self, settings: TableSettings, accept: Callable[[Table], None]) -> None:
         self.counters = LoadCounters()
+        self.tried = asyncio.Event()
         self._settings = settings
         self._accept = accept
         self._table: Table | None = None
@@ -102,6 +104,8 @@ class Reloader:
             except (LoadError, TimeoutError, OSError, pickle.PickleError, struct.error) as error:
                 self.counters.failures += 1
                 logger.warning("cannot load the manifests: %s: what was loaded before is served on", error or "no end")
+            finally:
+                self.tried.set()
 
     async def _load(self) -> None:
         if self._generation == 0 and await self._resume():
@@ -117,7 +121,7 @@ class Reloader:
             with _no_collection():
                 summary, table = await self._converse(child, request)
                 self._take_over(summary, table, began)
-                await _prepare(table)
+                await self._prepare(table)
             assert child.stdout is not None  # noqa: S101 - a pipe
             self._memo = await _frame(child.stdout)
             if await child.wait() != 0:
@@ -144,7 +148,7 @@ class Reloader:
             logger.info("nothing has changed since the table in %s was built", settings.state)
             self.counters.resumed = True
             self._take_over(summary, table, began)
-            await _prepare(table)
+            await self._prepare(table)
         return True
 
     def _take_over(self, summary: Summary, table: Table, began: float) -> None:
@@ -174,6 +178,12 @@ class Reloader:
             await asyncio.sleep(0)
         return assembler.finish()
 
+    async def _prepare(self, table: Table) -> None:
+        """Make all answers beforehand, in turns."""
+        for _ in table.prepare():
+            await asyncio.sleep(0)
+        self.tried.set()
+
     def _tell(self, summary: Summary, hosts: int) -> None:
         """Log what a load came to: the problems that the last one did not have, and whose answers are others now."""
         problems = tuple(map(str, (*summary.reports, *summary.problems)))
@@ -202,12 +212,6 @@ def _no_collection() -> Iterator[None]:
         gc.freeze()  # what was just built lives long, and is not looked at again
     finally:
         gc.enable()
-
-
-async def _prepare(table: Table) -> None:
-    """Make all answers beforehand, in turns."""
-    for _ in table.prepare():
-        await asyncio.sleep(0)
 
 
 async def _in_turns(batches: Iterable[Sequence[bytes]]) -> AsyncIterator[Sequence[bytes]]:

@@ -11,11 +11,11 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.query.effects import Outcome
@@ -52,8 +52,11 @@ logger = logging.getLogger("meshdns.resolver")
 class Companion(Protocol):
     """What runs in the resolver's loop beside it and follows its table: the relay."""
 
-    def start(self, forwarder: Forwarder) -> None:
-        """Open sockets, in the running loop; raises an error with an exit code when that cannot be."""
+    def open(self, forwarder: Forwarder) -> None:
+        """Open sockets; raises an error with an exit code when that cannot be."""
+
+    async def start(self) -> None:
+        """Serve on them, in the running loop; until then clients wait in the kernel."""
 
     def follow(self, table: Table) -> None:
         """Take over what a new table says."""
@@ -131,6 +134,7 @@ class Resolver:
         self._begin_to_beat()  # last: one beat of a process that then cannot start sends lookups here for seconds
         logger.info("answering on %s", ", ".join(str(listener.at) for listener in self.listeners))
         self._tell_ready()
+        await self._start_companions()
         await self._ending.wait()
         self._notifier.stopping()
         await self._leave()
@@ -206,11 +210,19 @@ class Resolver:
             for listener in self.listeners
         )
         for companion in self.companions:
-            companion.start(self.forwarder)
+            companion.open(self.forwarder)
             companion.follow(self.table)
         for datagram, stream in zip(self.datagrams, self.streams, strict=True):
             datagram.start(loop)
             stream.start(loop)
+
+    async def _start_companions(self) -> None:
+        """Start them once names of ours are answered, or cannot be: no lookup waits for them."""
+        if self.settings.table.manifests:
+            await _first_of(self.reloader.tried.wait(), self._ending.wait())
+        if not self._ending.is_set():
+            for companion in self.companions:
+                await companion.start()
 
     async def _pages(self) -> Mapping[str, Handler]:
         """Return the admin port's pages; nobody who does not look at them pays for them."""
@@ -311,11 +323,7 @@ class Resolver:
 
     async def _leave(self) -> None:
         """Let everything finish, unless somebody does not want to wait for it."""
-        steps = [asyncio.ensure_future(step) for step in (self._drain(), self._hurrying.wait())]
-        await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
-        for step in steps:
-            step.cancel()
-        await asyncio.gather(*steps, return_exceptions=True)
+        await _first_of(self._drain(), self._hurrying.wait())
 
     async def _drain(self) -> None:
         """Stop beating, answer until nothing is redirected here any more, let connections finish."""
@@ -336,6 +344,15 @@ class Resolver:
         self.forwarder.close()
         for listener in self.listeners:
             listener.close()
+
+
+async def _first_of(*waiting: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of them is done, and give up the others."""
+    steps = [asyncio.ensure_future(step) for step in waiting]
+    await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+    for step in steps:
+        step.cancel()
+    await asyncio.gather(*steps, return_exceptions=True)
 
 
 def _tell_end(follower: asyncio.Task[None]) -> None:

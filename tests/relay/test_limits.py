@@ -93,8 +93,9 @@ def test_an_address_that_is_taken(pod: Namespace) -> None:
 
 def test_an_address_that_is_not_there(pod: Namespace) -> None:
     """Any address but ::1 must be there."""
-    elsewhere = replace(SETTINGS, listen=((ip_address("192.0.2.77"), 15001), *LISTEN))
-    with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.77:15001: "), relaying(pod, ROUTES, elsewhere):
+    elsewhere = ((ip_address("192.0.2.77"), 15001), *LISTEN)
+    refused = pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.77:15001: ")
+    with refused, relaying(pod, ROUTES, addresses=elsewhere):
         pass
 
 

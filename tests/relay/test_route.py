@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from relaying import POOLS, PROBE_PORT, routes
 
+from meshdns.relay.address import Address
 from meshdns.relay.route import (
-    Address,
     Backend,
     Decision,
     Destination,

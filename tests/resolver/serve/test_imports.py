@@ -10,6 +10,7 @@ import pytest
 COMMAND_LINE = "meshdns.init.cli, meshdns.init.commands.resolver, meshdns.init.serving"
 LATE = {
     *("yaml", "dnslib", "pyroute2", "rich", "prometheus_client", "meshdns.resolver.serve.pages"),
+    *("meshdns.relay.server", "meshdns.relay.route", "meshdns.init.leased"),
     *("meshdns.resolver.source.entry", "meshdns.resolver.table.build", "meshdns.resolver.table.allocate"),
 }
 
