@@ -82,7 +82,7 @@ def _status_lines(found: Installation) -> Iterator[str]:
         yield f"fingerprint {found.record.fingerprint}"
         for family in found.record.spec.families:
             alive, closed = _heartbeat(found.held, family)
-            yield f"heartbeat {family.value}: {'alive' if alive else 'none'}, closed {closed} times"
+            yield f"heartbeat {family.value}: {'alive' if alive else 'none'}, closed {present.count(closed, 'time')}"
     elif _is_in_force(found):
         yield "installed, but its record is gone: `meshdns capture install` puts both in place again"
     else:
@@ -90,7 +90,7 @@ def _status_lines(found: Installation) -> Iterator[str]:
     if found.condition is Condition.SAME:
         yield "drift: none"
     else:
-        yield f"drift: {len(found.drift)} differences, shown by `meshdns capture diff`"
+        yield f"drift: {present.count(len(found.drift), 'difference')}, shown by `meshdns capture diff`"
 
 
 def _is_in_force(found: Installation) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from meshdns.init import present
 from meshdns.resolver.source.problem import Level, Problem
 from meshdns.resolver.source.rules import RULES
 
@@ -26,8 +27,8 @@ def text(problems: Sequence[Problem]) -> Iterator[str]:
         field = f"{problem.field}: " if problem.field else ""
         yield f"{where}: {problem.level} {rule.id} {rule.name}: {field}{problem.reason}"
         yield f"    fix: {problem.fix}"
-    count = Counter(problem.level for problem in problems)
-    yield ", ".join(f"{count[level]} {level}{'s' if count[level] != 1 else ''}" for level in Level)
+    found = Counter(problem.level for problem in problems)
+    yield ", ".join(present.count(found[level], level) for level in Level)
 
 
 def as_json(problems: Sequence[Problem]) -> Iterator[str]:

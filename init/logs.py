@@ -108,7 +108,7 @@ class _LineWriter:
                 print(line, file=self._file, flush=True)
             if self._dropped and self._lines.empty():
                 dropped, self._dropped = self._dropped, 0
-                logger.warning("%d lines for %s were dropped: nobody took them in time", dropped, self._target)
+                logger.warning("lines for %s were dropped, as nobody took them in time: %d", self._target, dropped)
 
     def _close(self) -> None:
         """Let what is there be written, but wait for no reader that stalls."""

@@ -28,6 +28,11 @@ def waiting(what: str) -> Iterator[None]:
         click.echo("\r\033[K", nl=False, err=True)
 
 
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun: `1 difference`, `2 differences`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _in_colour() -> bool:
     """Tell whether stdout is a terminal whose user wants colour (an empty NO_COLOR says nothing: no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -123,4 +123,4 @@ def _unusable(number: int, keyword: str, value: str, cause: str) -> str:
 def _at_most(count: int, warnings: list[str]) -> tuple[str, ...]:
     if len(warnings) <= count:
         return tuple(warnings)
-    return (*warnings[:count], f"and {len(warnings) - count} more lines that cannot be used")
+    return (*warnings[:count], f"further lines that cannot be used: {len(warnings) - count}")

@@ -86,7 +86,7 @@ def test_a_reader_that_stalls_costs_lines_and_no_time(caplog: pytest.LogCaptureF
     os.close(writer)
     lines = got.decode().splitlines()
     assert set(lines) == {LINE}
-    assert told == [f"{put - len(lines)} lines for /proc/self/fd/{writer} were dropped: nobody took them in time"]
+    assert told == [f"lines for /proc/self/fd/{writer} were dropped, as nobody took them in time: {put - len(lines)}"]
 
 
 def test_lines_are_appended(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from meshdns.init.present import count
+
 PROGRAM = """
 import sys
 from meshdns.init.present import heading, table, waiting
@@ -54,3 +56,9 @@ def test_a_pipe_gets_plain_text() -> None:
     """What is piped has no escape sequence, and nothing on stderr."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=30)
     assert (done.stdout, done.stderr) == ("one\nhost\na.internal\n", "")
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 times"), (1, "1 time"), (2, "2 times")])
+def test_a_number_has_its_noun(number: int, text: str) -> None:
+    """One is one of it; none and many are several."""
+    assert count(number, "time") == text
