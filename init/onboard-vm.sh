@@ -53,7 +53,11 @@ onboard() {
   code=0
   "$HOME_DIR/bin/meshdns" vm onboard "$@" || code=$?
   # Refused, taken back, or only a dry run: then nothing stays of a first installation.
-  if $is_first && [ ! -e "$MANIFEST" ]; then rm -rf "$HOME_DIR"; fi
+  if $is_first && [ ! -e "$MANIFEST" ]; then
+    rm -rf "$HOME_DIR"
+  elif $is_first && [ "$code" -eq 0 ]; then
+    echo "the command is $HOME_DIR/bin/meshdns: try it with \`vm status\`"
+  fi
   exit "$code"
 }
 

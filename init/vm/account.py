@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -17,74 +18,91 @@ from meshdns.init.vm.step import Look, Note, Standing, StepError
 
 LAST_SYSTEM_ID: Final = 999
 """SYS_UID_MAX in login.defs(5), as every distribution ships it: who is above may be a person."""
-_VERBS: Final = ("create", "created", "remove", "removed")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class _Account(ABC):
+    """A name with a number: made unless it is there, and removed if it is we who made it."""
+
+    verbs: ClassVar[tuple[str, str, str, str]] = ("create", "created", "remove", "removed")
+    number_is: ClassVar[str]
+    remover: ClassVar[str]
+    at: str
+
+    @staticmethod
+    @abstractmethod
+    def number_of(name: str) -> int | None:
+        """Return its number, None where there is no such name."""
+
+    @abstractmethod
+    def _maker(self) -> tuple[str, ...]:
+        """Return the command that makes it."""
+
+    def stands(self, note: Note) -> bool:  # noqa: ARG002 - a step's signature
+        """Return whether it is there."""
+        return self.number_of(self.at) is not None
+
+    def prepare(self, note: Note | None) -> Note:
+        """Note whether it is we who make it."""
+        return note or {"made": self.number_of(self.at) is None}
+
+    def do(self, note: Note) -> Note:
+        """Make it, unless it is there."""
+        if self.number_of(self.at) is None:
+            _change(*self._maker())
+        return {**note, "id": self.number_of(self.at)}
+
+    @classmethod
+    def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003 - a step's signature
+        """Return whether it is there, with its number."""
+        number = cls.number_of(at)
+        return Look(Standing.MISSING) if number is None else Look(Standing.DONE, f"{cls.number_is} {number}")
+
+    @classmethod
+    def undo(cls, at: str, note: Note) -> str:
+        """Remove it if we made it; a group may be gone with its user already."""
+        number = cls.number_of(at)
+        if not note["made"] or number is None:
+            return ""
+        if number != note.get("id", number):
+            return f"{at}: its id is {number}, and we made one with {note['id']}"
+        _change(cls.remover, at)
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group(_Account):
     """A system group."""
 
     kind: ClassVar[str] = "group"
-    verbs: ClassVar[tuple[str, str, str, str]] = _VERBS
-    at: str
+    number_is: ClassVar[str] = "gid"
+    remover: ClassVar[str] = "groupdel"
 
-    def stands(self, note: Note) -> bool:  # noqa: ARG002 - a step's signature
-        """Return whether it is there."""
-        return gid_of(self.at) is not None
+    @staticmethod
+    def number_of(name: str) -> int | None:
+        """Return its gid, None where there is no such group."""
+        return gid_of(name)
 
-    def prepare(self, note: Note | None) -> Note:
-        """Note whether it is we who make it."""
-        return note or {"made": gid_of(self.at) is None}
-
-    def do(self, note: Note) -> Note:
-        """Make it, unless it is there."""
-        if gid_of(self.at) is None:
-            _change("groupadd", "--system", self.at)
-        return {**note, "id": gid_of(self.at)}
-
-    @classmethod
-    def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003
-        """Return whether it is there, with its number."""
-        return _look("gid", gid_of(at))
-
-    @classmethod
-    def undo(cls, at: str, note: Note) -> str:
-        """Remove it if we made it; with the user it may be gone already."""
-        return _remove("groupdel", at, note, gid_of(at))
+    def _maker(self) -> tuple[str, ...]:
+        return ("groupadd", "--system", self.at)
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class User(_Account):
     """A system user that cannot log in, in the group of its name."""
 
     kind: ClassVar[str] = "user"
-    verbs: ClassVar[tuple[str, str, str, str]] = _VERBS
-    at: str
+    number_is: ClassVar[str] = "uid"
+    remover: ClassVar[str] = "userdel"
 
-    def stands(self, note: Note) -> bool:  # noqa: ARG002 - a step's signature
-        """Return whether it is there."""
-        return uid_of(self.at) is not None
+    @staticmethod
+    def number_of(name: str) -> int | None:
+        """Return its uid, None where there is no such user."""
+        return uid_of(name)
 
-    def prepare(self, note: Note | None) -> Note:
-        """Note whether it is we who make it."""
-        return note or {"made": uid_of(self.at) is None}
-
-    def do(self, note: Note) -> Note:
-        """Make it, unless it is there."""
-        if uid_of(self.at) is None:
-            home = ("--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin")
-            _change("useradd", "--system", "--gid", self.at, *home, "--comment", "meshdns resolver", self.at)
-        return {**note, "id": uid_of(self.at)}
-
-    @classmethod
-    def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003
-        """Return whether it is there, with its number."""
-        return _look("uid", uid_of(at))
-
-    @classmethod
-    def undo(cls, at: str, note: Note) -> str:
-        """Remove it if we made it."""
-        return _remove("userdel", at, note, uid_of(at))
+    def _maker(self) -> tuple[str, ...]:
+        home = ("--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin")
+        return ("useradd", "--system", "--gid", self.at, *home, "--comment", "meshdns resolver", self.at)
 
 
 def uid_of(name: str) -> int | None:
@@ -101,19 +119,6 @@ def gid_of(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
-
-
-def _look(what: str, number: int | None) -> Look:
-    return Look(Standing.MISSING) if number is None else Look(Standing.DONE, f"{what} {number}")
-
-
-def _remove(program: str, name: str, note: Note, number: int | None) -> str:
-    if not note["made"] or number is None:
-        return ""
-    if number != note.get("id", number):
-        return f"{name}: its id is {number}, and we made one with {note['id']}"
-    _change(program, name)
-    return ""
 
 
 def _change(*command: str) -> None:

@@ -22,7 +22,8 @@ def _wheel(vm: Machine) -> str:
 def test_there_and_back(bare: Machine) -> None:
     """One command from nothing to names of the mesh; again it does nothing; one command back, and no difference."""
     before = snapshot(bare)
-    bare.run("sh", SCRIPT, _wheel(bare), *ENTRIES, environment=OFFLINE)
+    first = bare.run("sh", SCRIPT, _wheel(bare), *ENTRIES, environment=OFFLINE)
+    assert first.stdout.splitlines()[-1].startswith("the command is /opt/meshdns/bin/meshdns")
     assert bare.addresses("auto.internal") == {"240.240.0.1"}
     assert bare.page("auto.internal") == "page of 198.51.100.2"
     assert bare.shell("head -n 1 /opt/meshdns/bin/meshdns").startswith("#!/opt/meshdns/bin/python")
