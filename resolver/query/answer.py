@@ -123,7 +123,7 @@ def by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool = False)
         return _refuse(packet, wire.FORMERR, query, tally)
     if query.edns is not None and query.edns.version:
         return _refuse(packet, wire.BADVERS, query, tally)
-    if not stream:
+    if not stream and query.edns is not None:
         limit = wire.udp_limit(query.edns)
     if query.qclass != wire.IN:
         return Forward(packet, query, limit, whole=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from struct import Struct
 from typing import Final
 
@@ -62,7 +63,8 @@ def _joined(chain: tuple[Alias, ...], answer: Reply, start: int, age_s: int) -> 
     if own is None or owner > 0x3FFF:  # noqa: PLR2004 - as far as a compression pointer reaches, RFC 1035
         return None
     chained = len(records)
-    return answer._replace(
+    return replace(
+        answer,
         flags=0,
         counts=(answer.counts[0] + len(chain), answer.counts[1], 0),
         body=records + own,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from meshdns.resolver.query.chase import Chase
 from meshdns.resolver.query.wire import Query
@@ -25,7 +26,8 @@ class Drop(Enum):
     RESPONSE = "response"
 
 
-class Forward(NamedTuple):
+@dataclass(slots=True)
+class Forward:
     """Not ours: `packet` is to be asked upstream. `query` describes `packet`; `limit` is the reply's bound in bytes.
 
     `whole`: an opcode other than QUERY or a class other than IN; passed on as it is, never cached. With `chase`,

@@ -8,6 +8,7 @@ own bytes and from pieces that were cut when the answer was first asked for. Eve
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from math import inf
 from struct import Struct
@@ -68,12 +69,13 @@ class Entry:
     """One answer, and what is known of how it is asked for.
 
     `not_ours_in`: the generation of the table in which neither its name nor anything that it leads to is one of ours.
+    `size_bytes`: what it holds besides the overhead; the body twice, as it came and in pieces.
     """
 
     __slots__ = (
         "_aged", "_dnssec_ok", "_plain", "_ready",
         "failed_s", "fresh_until_s", "good", "hits", "not_ours_in", "recent", "refresh_at_s", "reply", "server",
-        "stored_s",
+        "size_bytes", "stored_s",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, server: str, now: float, lifetime_s: int, *, dnssec_ok: bool) -> None:
@@ -93,12 +95,7 @@ class Entry:
         self._plain = self.good and not reply.options
         self._ready: _Ready | None = None
         self._aged: tuple[int, bytes] = 0, reply.body
-
-    @property
-    def size_bytes(self) -> int:
-        """What it holds besides the overhead; the body twice, as it came and in pieces."""
-        reply = self.reply
-        return 2 * len(reply.body) + PIECE_OVERHEAD_BYTES * len(reply.ttls) + len(reply.options)
+        self.size_bytes = 2 * len(reply.body) + PIECE_OVERHEAD_BYTES * len(reply.ttls) + len(reply.options)
 
     def at_once(
         self, packet: bytes, past: int, opt: tuple[int, bytes] | None, now: float
@@ -129,13 +126,13 @@ class Entry:
 
     def answer(self, packet: bytes, query: Query, limit: int, now: float) -> bytes:
         """Return the message for the client that asked `packet`, with its times to live counted down."""
-        reply = self.reply._replace(body=self._body(int(now - self.stored_s)))
+        reply = replace(self.reply, body=self._body(int(now - self.stored_s)))
         options = b"" if self.good or query.edns is None else option(CACHED_ERROR)
         return finish(reply, packet, query, limit, options)
 
     def stale_answer(self, packet: bytes, query: Query, limit: int) -> bytes:
         """Return the message of an answer past its life, marked as such."""
-        reply = self.reply._replace(body=with_ttl(self.reply, STALE_TTL_S))
+        reply = replace(self.reply, body=with_ttl(self.reply, STALE_TTL_S))
         reason = STALE_NXDOMAIN if reply.rcode == NXDOMAIN else STALE_ANSWER
         return finish(reply, packet, query, limit, option(reason))
 

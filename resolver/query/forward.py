@@ -112,7 +112,7 @@ class Forwarding:
 
     def heard(self, attempt: Try, message: bytes, now: float) -> list[Effect]:
         """Take a message that came under the try's id from its server; a try that is `over` after it brings no more."""
-        asking = _asking(attempt)
+        asking = cast("Asking", attempt.exchange)
         following = asking.heard(attempt, message, now)
         if not attempt.over:
             self.counters.garbage += 1
@@ -120,7 +120,7 @@ class Forwarding:
 
     def lost(self, attempt: Try, loss: Loss, now: float) -> list[Effect]:
         """Take note that the try cannot bring anything, and is over: refused, unreachable, closed."""
-        asking = _asking(attempt)
+        asking = cast("Asking", attempt.exchange)
         following = asking.lost(attempt, loss, now)
         attempt.over = True
         return self._carried_on(asking, following, [], now)
@@ -288,13 +288,12 @@ class Forwarding:
                 self.cache.keep(key, outcome, by, now, asking.not_ours_in)
         if stale is not None:
             return self._stale_for_all(asking, stale, now)
-        return [
-            Answer(
-                client.respond,
-                self._told(client.forward, now - client.asked_s, *tell.settled(client, asking, self._find)),
-            )
-            for client in self._unseated(asking)
-        ]
+        answers: list[Effect] = []
+        for client in self._unseated(asking):
+            message, source, rcode, server = tell.settled(client, asking, self._find)
+            self._told(client.forward, now - client.asked_s, message, source, rcode, server)
+            answers.append(Answer(client.respond, message))
+        return answers
 
     def _stale_for_all(self, asking: Asking, entry: Entry, now: float) -> list[Effect]:
         asking.stale_at_s = inf
@@ -334,8 +333,3 @@ class Forwarding:
         if self.observe is not None:
             self.observe(Outcome(forward.query, stream, source, rcode, took_s, server))
         return message
-
-
-def _asking(attempt: Try) -> Asking:
-    """Every exchange that forwarding starts is one that clients may wait for."""
-    return cast("Asking", attempt.exchange)

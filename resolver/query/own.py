@@ -6,6 +6,7 @@ client asks are answered before, in `answer`, from the same bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from meshdns.resolver.query import wire
@@ -216,5 +217,5 @@ def _chased(asked: Asked, target: bytes, chase: Chase) -> Forward:
     edns = query.edns
     if edns is not None:
         edns = edns._replace(start=edns.start + shift, end=edns.end + shift)
-    question = query._replace(name=target, key=target, edns=edns, end=query.end + shift, labels=label_starts(target))
+    question = replace(query, name=target, key=target, edns=edns, end=query.end + shift, labels=label_starts(target))
     return Forward(packet[: wire.HEADER_BYTES] + target + rest, question, asked.limit, whole=False, chase=chase)

@@ -7,6 +7,7 @@ in `finish`. RFC 1035 section 4, RFC 2308 (negative answers), RFC 6891 (OPT).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - the library's name says nothing here
 from typing import Final, NamedTuple
@@ -66,13 +67,15 @@ class Alias(NamedTuple):
     ttl_s: int
 
 
-class Reply(NamedTuple):
-    """What an upstream said to a question.
+@dataclass(slots=True)
+class Reply:
+    """What an upstream said to a question; no place of it is changed (freezing it would double what it costs to make).
 
     `body` is the message behind the question, up to its OPT record: offsets in it that compression uses stay valid as
     long as a question of the same length stands in front. `answer_end` and `authority_end` are offsets in `body`, as
     are `ttls`, the places of the times to live. `lifetime_s` is how long it may be kept, 0 for not at all. `options`
-    are those of the OPT record without the hop-by-hop ones; `edns` says whether there was an OPT record.
+    are those of the OPT record without the hop-by-hop ones; `edns` says whether there was an OPT record. `good`: it
+    says what the name has, or that there is no such name. `truncated`: there was more to say than fits a datagram.
     """
 
     rcode: int
@@ -86,16 +89,13 @@ class Reply(NamedTuple):
     chain: tuple[Alias, ...] = ()
     options: bytes = b""
     edns: bool = False
+    good: bool = field(init=False)
+    truncated: bool = field(init=False)
 
-    @property
-    def truncated(self) -> bool:
-        """The upstream had more to say than fits a datagram."""
-        return bool(self.flags & TC)
-
-    @property
-    def good(self) -> bool:
-        """It says what the name has, or that there is no such name."""
-        return self.rcode in GOOD
+    def __post_init__(self) -> None:
+        """Look at RCODE and flags once, for all that ask."""
+        self.good = self.rcode in GOOD
+        self.truncated = self.flags & TC != 0
 
 
 def read(message: bytes, key: bytes, kind: bytes) -> Reply | None:
@@ -173,6 +173,8 @@ def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], list[int]
             if (message[at] & 0x3F) << 8 | message[at + 1] >= at:
                 raise IndexError
             at += 2
+        elif message[at] == 0:
+            at += 1
         else:
             at = skip_name(message, at)
             if at < 0:

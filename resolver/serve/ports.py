@@ -36,14 +36,14 @@ _NO_ID: Final = -1
 class Port:
     """One connected socket, and the tries that wait for a message under their id."""
 
-    __slots__ = ("opened_s", "own", "sock", "used", "waiting")
+    __slots__ = ("own", "sock", "until_s", "used", "waiting")
 
     def __init__(self, sock: socket.socket, now: float) -> None:
         self.sock = sock
         self.own: Any = sock.getsockname()
         self.waiting: dict[int, Try] = {}
         self.used = 0
-        self.opened_s = now
+        self.until_s = now + PORT_LIFE_S
 
 
 class Ports:
@@ -79,22 +79,25 @@ class Ports:
 
     def send(self, attempt: Try, now: float) -> Loss | None:
         """Send the try's message; return why that cannot be."""
-        port = self._port(now)
-        if port is None:
-            return Loss.UNREACHABLE
+        port = self._current
+        if port is None or port.used >= QUERIES_PER_PORT or now >= port.until_s:
+            port = self._next_port(now)
+            if port is None:
+                return Loss.UNREACHABLE
         ident = self._ids.draw()
         while ident in port.waiting:
             ident = self._ids.draw()
         message = ident.to_bytes(2, "big") + attempt.message
-        loss = _sent(port.sock, message)
-        if loss is Loss.REFUSED:  # that was about an earlier message; this one did not go out
-            self._loop.call_soon(self._refused, port, tuple(port.waiting))
-            loss = _sent(port.sock, message)
-        if loss is None:
-            port.used += 1
-            port.waiting[ident] = attempt
-            attempt.stop = partial(self.forget, port, ident)
-        return loss
+        try:
+            port.sock.send(message)
+        except OSError as error:
+            loss = self._sent_again(port, message, error)
+            if loss is not None:
+                return loss
+        port.used += 1
+        port.waiting[ident] = attempt
+        attempt.stop = partial(self.forget, port, ident)
+        return None
 
     def forget(self, port: Port, ident: int) -> None:
         """Wait no more for what comes under this id."""
@@ -113,11 +116,22 @@ class Ports:
         for port in tuple(self._ports.values()):
             self._close(port)
 
-    def _port(self, now: float) -> Port | None:
-        """Return the socket to send from; when no other can be opened, the one that should have been replaced."""
+    def _sent_again(self, port: Port, message: bytes, error: OSError) -> Loss | None:
+        """Send once more what did not go out if the error was about an earlier message; return why that cannot be."""
+        if not isinstance(error, ConnectionRefusedError):
+            return Loss.UNREACHABLE
+        self._loop.call_soon(self._refused, port, tuple(port.waiting))
+        try:
+            port.sock.send(message)
+        except ConnectionRefusedError:
+            return Loss.REFUSED
+        except OSError:
+            return Loss.UNREACHABLE
+        return None
+
+    def _next_port(self, now: float) -> Port | None:
+        """Return a new socket to send from; when none can be opened, the one that should have been replaced."""
         port = self._current
-        if port is not None and port.used < QUERIES_PER_PORT and now < port.opened_s + PORT_LIFE_S:
-            return port
         opened = self._open(now)
         if opened is None:
             return port
@@ -219,13 +233,3 @@ def _interface_index(interface: str | None) -> int:
         return socket.if_nametoindex(interface)
     except OSError:
         return 0
-
-
-def _sent(sock: socket.socket, message: bytes) -> Loss | None:
-    try:
-        sock.send(message)
-    except ConnectionRefusedError:
-        return Loss.REFUSED
-    except OSError:
-        return Loss.UNREACHABLE
-    return None

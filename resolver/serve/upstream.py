@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Final, Literal, NamedTuple
@@ -109,7 +109,7 @@ class Forwarder:
         gets (`forward.chase`), it is whole, and cut by `forward.complete`.
         """
         if limit != forward.limit or packet is not forward.packet:
-            forward = forward._replace(packet=packet, limit=limit)
+            forward = replace(forward, packet=packet, limit=limit)
         asked = Client(forward, client, respond, self._loop.time())
         server = self._server_behind(client) if client in self._own_addresses else None
         outcome = self._forwarding.submit(asked) if server is None else self._forwarding.came_back(asked, server)
@@ -262,7 +262,7 @@ class Forwarder:
         """Do what is asked, and what comes of it, in order; an event within is taken up after what is under way."""
         due = self._due
         due.extend(effects)
-        if self._carrying or not due:
+        if self._carrying:
             return
         self._carrying = True
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dns.edns
 import dns.flags
 import dns.message
@@ -92,7 +94,7 @@ def test_an_answer_is_gone_when_it_is_neither_fresh_nor_stale() -> None:
     """An answer is found until its life and its afterlife are over; an error has no afterlife."""
     cache = Cache(10, 1 << 20, 100.0)
     cache.keep(_key(1), _reply(ttl=60), "server", 0.0)
-    failure = _reply()._replace(rcode=2, lifetime_s=0)
+    failure = replace(_reply(), rcode=2, lifetime_s=0)
     cache.keep(_key(2), failure, "server", 0.0)
     assert [cache.find(_key(1), now) is not None for now in (0.0, 59.9, 60.0, 159.9)] == [True] * 4
     assert [cache.find(_key(2), now) is not None for now in (0.0, 1.9)] == [True] * 2
@@ -104,7 +106,7 @@ def test_an_answer_is_gone_when_it_is_neither_fresh_nor_stale() -> None:
 def test_truncated_answers_are_not_kept() -> None:
     """Half an answer is for the client that asked, not for the next."""
     cache = Cache(10, 1 << 20, 100.0)
-    cache.keep(_key(1), _reply()._replace(flags=0x8200), "server", 0.0)
+    cache.keep(_key(1), replace(_reply(), flags=0x8200), "server", 0.0)
     assert len(cache) == 0
 
 
