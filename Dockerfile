@@ -6,7 +6,7 @@
 # --secret id=pip.conf,src=FILE, and --secret id=ca.crt,src=FILE where that says `cert = /run/secrets/ca.crt`.
 
 # A Debian with Python 3.11 or newer; both stages need the same one, for the virtual environment links to its Python.
-ARG BASE=debian:bookworm-slim
+ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
 ARG DEBIAN_FRONTEND=noninteractive
