@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("meshdns", deadline=None)  # how fast a machine is makes no test fail
+hypothesis.settings.load_profile("meshdns")
 
 IDS = os.environ.get("MESHDNS_IDS", "all" if os.geteuid() == 0 else "one")
 """Which users exist: all (root), some (a user namespace with subordinate ids) or one (see scripts/in-namespace)."""

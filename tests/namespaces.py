@@ -175,9 +175,10 @@ def veth(
     """Join two namespaces by a pair of interfaces, up and with their addresses (`10.0.0.1/24`, `fd00::1/64`)."""
     left.run("ip", "link", "add", left_name, "type", "veth", "peer", "name", right_name, "netns", right.path)
     for side, name, addresses in ((left, left_name, left_addresses), (right, right_name, right_addresses)):
+        # Or the link-local address, and its route, come seconds later (RFC 4862, section 5.4).
+        side.run("sysctl", "-qw", f"net.ipv6.conf.{name}.accept_dad=0")
         side.run("ip", "link", "set", name, "up")
         for address in addresses:
-            # Without nodad an IPv6 address cannot be used for its first seconds (RFC 4862, section 5.4).
             side.run("ip", "address", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
 
 

@@ -40,7 +40,7 @@ LATE_ENTRY: Final = AUTO_ENTRY.replace("auto", "late")
 
 CURL: Final = ("curl", "-sS", "-v", "-4", "--no-progress-meter", "--max-time", "8")
 DIG: Final = ("dig", "+tries=1", "+time=3", "+noall", "+answer", "+comments")
-RELOADED_WITHIN_S: Final = 2.0
+RELOADED_WITHIN_S: Final = 10.0
 READY_WITHIN_S: Final = 10.0
 
 
