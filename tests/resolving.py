@@ -86,9 +86,16 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    manifests: Path, home: Path, *options: str, upstreams: str = "nameserver 127.0.0.99\n"
+    manifests: Path,
+    home: Path,
+    *options: str,
+    upstreams: str = "nameserver 127.0.0.99\n",
+    under: tuple[str, ...] = (),
 ) -> Iterator[Running]:
-    """Run a resolver without relay and heartbeat over `manifests`; `home` gets its files."""
+    """Run a resolver without relay and heartbeat over `manifests`; `home` gets its files.
+
+    `under` is a program that executes what follows it, such as prlimit.
+    """
     home.mkdir(exist_ok=True)
     resolv_conf = home / "resolv.conf"
     if not resolv_conf.exists():
@@ -96,7 +103,7 @@ def running(
     port, admin = free_port(), free_port()
     log = home / "log"
     command = [
-        *MESHDNS, "resolver", "run", "--manifests", str(manifests), "--listen", f"127.0.0.1:{port}",
+        *under, *MESHDNS, "resolver", "run", "--manifests", str(manifests), "--listen", f"127.0.0.1:{port}",
         "--resolv-conf", str(resolv_conf), "--admin", f"127.0.0.1:{admin}", "--no-relay", "--no-heartbeat", *options,
     ]  # fmt: skip
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:

@@ -236,11 +236,13 @@ async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summa
 
 def _tell_changes(summary: Summary, hosts: int) -> None:
     changes = summary.changes
-    logger.info(
-        "generation %d: %d hosts from %d objects, %d leases",
-        summary.common.generation, hosts, summary.entries, summary.used,
-    )  # fmt: skip
+    found = (_counted(hosts, "host"), _counted(summary.entries, "object"), _counted(summary.used, "lease"))
+    logger.info("generation %d: %s from %s, %s", summary.common.generation, *found)
     for what, names in (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)):
         if names:
             more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
             logger.info("%s: %s%s", what, ", ".join(names[:NAMES_TOLD]), more)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,6 +1,6 @@
 """One resolver, from start to end: opens the sockets, joins the parts, follows files and signals, leaves in good order.
 
-What the parts do stands in their own modules; here stands only what makes them one program. door: signals, limits.
+What the parts do stands in their own modules; here stands only what makes them one program. door: signals.
 """
 
 from __future__ import annotations
@@ -8,18 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
-import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.query.servers import Upstream
+from meshdns.resolver.serve import preflight
 from meshdns.resolver.serve.admin import AdminServer, Handler, late_import
 from meshdns.resolver.serve.datagram import DatagramListener
 from meshdns.resolver.serve.families import has_global_ipv6
@@ -76,9 +73,8 @@ def serve(settings: ServeSettings, companions: Sequence[Companion] = (), held: I
 
     Raises PreflightError before anything was answered, SettingsError for contradictions.
     """
-    _check_uid(settings)
-    _check_manifests(settings.table.manifests)
-    _raise_descriptor_limit()
+    preflight.check(settings)
+    preflight.raise_descriptor_limit()
     with asyncio.Runner(loop_factory=AnsweringLoop) as runner:
         runner.run(Resolver(settings, companions).run(held))
 
@@ -205,8 +201,9 @@ class Resolver:
             DatagramListener(listener.udp, self.table, submit, observe, kept=kept) for listener in self.listeners
         )
         connections: set[Connection] = set()
+        places = preflight.stream_places()
         self.streams = tuple(
-            StreamListener(listener.tcp, lambda: self.table, submit, observe, connections)
+            StreamListener(listener.tcp, lambda: self.table, submit, observe, connections, places)
             for listener in self.listeners
         )
         for companion in self.companions:
@@ -359,30 +356,3 @@ def _tell_end(follower: asyncio.Task[None]) -> None:
     """Say so where resolv.conf and addresses are not followed any more; nobody waits for that task."""
     if not follower.cancelled() and (error := follower.exception()) is not None:
         logger.error("cannot follow the machine's settings any more: restart to do so", exc_info=error)
-
-
-def _check_uid(settings: ServeSettings) -> None:
-    if settings.heartbeat_interval_s is not None and os.getuid() != settings.proxy_uid:
-        raise PreflightError(
-            f"cannot send a heartbeat as uid {os.getuid()}: the rules let only uid {settings.proxy_uid} through: "
-            f"run as that uid, give the --proxy-uid that capture was installed with, or --no-heartbeat"
-        )
-
-
-def _check_manifests(paths: Sequence[Path]) -> None:
-    for path in paths:
-        try:
-            if path.is_dir():
-                next(path.iterdir(), None)
-            else:
-                path.open("rb").close()
-        except OSError as error:
-            raise PreflightError(f"cannot read the manifests at {path}: {error.strerror}") from error
-    if paths and not os.access(sys.executable, os.X_OK, effective_ids=True):
-        raise PreflightError(f"cannot load manifests: {sys.executable or 'Python'} cannot be executed")
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

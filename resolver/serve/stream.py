@@ -70,10 +70,12 @@ class StreamListener:
         submit: Submit,
         observe: Observe | None = None,
         connections: set[Connection] | None = None,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         """Take over a listening socket. `table` gives the current table; `submit` takes what is not ours.
 
-        `observe`, if given, is told of each reply. Listeners that are given the same `connections` share the places.
+        `observe`, if given, is told of each reply. Listeners that are given the same `connections` share the places, of
+        which there are `connections_max`.
         """
         sock.setblocking(False)
         self.counters = StreamCounters()
@@ -81,6 +83,7 @@ class StreamListener:
         self.submit = submit
         self.observe = observe
         self.connections: set[Connection] = set() if connections is None else connections
+        self.connections_max = connections_max
         self._sock = sock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arriving: set[asyncio.Task[Any]] = set()
@@ -137,7 +140,7 @@ class StreamListener:
             sock.close()
 
     def _has_place(self, now: float) -> bool:
-        if len(self.connections) < CONNECTIONS_MAX:
+        if len(self.connections) < self.connections_max:
             return True
         idlest = min(self.connections, key=lambda connection: connection.progress_s)
         if now - idlest.progress_s < YIELDS_AFTER_S or idlest.under_way:

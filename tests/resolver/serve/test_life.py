@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from fakes import FakeUpstream, answering
 from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
 
@@ -18,6 +20,7 @@ from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.serve.listeners import open_listeners
 
 WITHIN_S = 20.0
+FEW_FILES = 100
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -118,3 +121,19 @@ def test_a_passed_socket_that_nobody_listens_for_is_named() -> None:
         passed = {(int(socket.SOCK_DGRAM), "127.0.0.1", int(port)): udp.fileno()}
         with pytest.raises(PreflightError, match=rf"bound to 127\.0\.0\.1:{port}, which no --listen names"):
             open_listeners([], passed)
+
+
+def test_few_descriptors_are_left_to_forwarding(entries: Path, tmp_path: Path) -> None:
+    """Where the hard limit is low, TCP clients get a quarter of the files, which is told once; lookups go upstream."""
+    limited = ("prlimit", f"--nofile={FEW_FILES}:{FEW_FILES}")
+    with (
+        FakeUpstream(answering("192.0.2.7")) as upstream,
+        running(entries, tmp_path / "home", "--upstream", upstream.endpoint, under=limited) as one,
+        contextlib.ExitStack() as held,
+    ):
+        for _ in range(FEW_FILES):
+            held.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+        wait_until(lambda: f"meshdns_tcp_open {FEW_FILES // 4:.1f}" in one.get("/metrics")[1])
+        assert one.addresses("www.example") == ["192.0.2.7"]
+        text = f"at most {FEW_FILES // 4} clients are answered over TCP: the limit of open files is {FEW_FILES}"
+        assert one.log.read_text().count(text) == 1

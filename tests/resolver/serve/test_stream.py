@@ -284,13 +284,13 @@ def test_queries_under_way_are_bounded() -> None:
     serve(check)
 
 
-def test_listeners_share_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listeners_share_the_places() -> None:
     """With every place taken at one listener, the other takes nobody; what one ends, the other keeps."""
-    monkeypatch.setattr(stream, "CONNECTIONS_MAX", 3)
 
     async def check(listener: StreamListener, upstreams: Upstreams, port: int) -> None:
+        listener.connections_max = 3
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            other = StreamListener(sock, lambda: TABLE, upstreams.submit, connections=listener.connections)
+            other = StreamListener(sock, lambda: TABLE, upstreams.submit, None, listener.connections, 3)
             other.start(asyncio.get_running_loop())
             held = [await connect(port), await connect(port), await connect(sock.getsockname()[1])]
             await until(lambda: len(listener.connections) == 3)
