@@ -73,9 +73,11 @@ def content(path: str) -> bytes | None:
     """Return the file's bytes, one more than is allowed at most; None for what is not a file, such as a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             return None
-        return file.read(MAX_FILE_BYTES + 1)
+        # Python makes room for as many bytes as it is asked for; asked for all, for as many as there are.
+        return file.read(MAX_FILE_BYTES + 1) if found.st_size > MAX_FILE_BYTES else file.read()
 
 
 def digest(data: bytes | memoryview) -> bytes:
