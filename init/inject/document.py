@@ -68,6 +68,9 @@ def parse(data: bytes, line: int, file: str) -> Document:
         line += error.problem_mark.line if error.problem_mark else 0
         reason = error.problem or error.context
         raise ConfigurationError(f"cannot read {file}:{line}: cannot parse: {reason}") from error
+    except TypeError as error:  # keys are hashed, which only a list or mapping of plain values takes
+        reason = "a key has a mapping or a list in it"
+        raise ConfigurationError(f"cannot read {file}:{line}: cannot parse: {reason}") from error
     except YAMLError as error:
         raise ConfigurationError(f"cannot read {file}:{line}: cannot parse: {error}") from error
 

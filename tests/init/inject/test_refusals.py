@@ -213,6 +213,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b"apiVersion: v1\nkind: Pod\nspec: " + b"[" * 65 + b"]" * 65,
         "standard input:3: more than 64",
     ),
+    "a key with a mapping in it": (
+        b"apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a}], {b: {c: d}}: e}\n",
+        "standard input:1: cannot parse: a key has a mapping or a list in it",
+    ),
+    "a key with a list in it": (
+        b"apiVersion: v1\nkind: Pod\nspec:\n  containers: [{name: a}]\n  ? [[b]]\n  : c\n",
+        "standard input:1: cannot parse: a key has a mapping or a list in it",
+    ),
     "a large file": (b"# " + b"x" * (16 << 20), "standard input: more than 16 MiB: cut it into several files"),
     "a large document": (
         b"apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a}]}\n" + b"# 34567\n" * (512 << 10),
