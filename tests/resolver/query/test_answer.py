@@ -9,16 +9,20 @@ that took the place of the client's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from ipaddress import ip_address, ip_network
 
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import dns.rdatatype
 import pytest
-from tables import WORLD, answer, endpoint_slice, entry, pod, service, table_of
+from fakes import FakeUpstream, failing
+from manifests import manifests
+from resolving import Running, running
+from tables import NAMESPACE_SEARCH, WORLD, answer, endpoint_slice, entry, pod, service, table_of
 
 from meshdns.resolver.query.answer import Forward, Tally, read_tally
 from meshdns.resolver.table.build import Table
@@ -28,7 +32,8 @@ FIRST = ip_address("192.0.2.1")
 ISTIO_PAIR = (ip_address("240.240.1.9"), ip_address("2001:2::109"))
 NETWORK_20 = ip_network("10.0.16.0/20")
 
-SOA = "5 SOA meshdns.invalid. . 7 3600 600 86400 5"
+SOA = "5 SOA meshdns.invalid. . {} 3600 600 86400 5"
+GENERATION = 7
 
 WORLD_CASES = """
 plain address                 | address.internal A        | address.internal 30 A 198.51.100.0
@@ -238,7 +243,7 @@ def world() -> Table:
     return table_of(*WORLD)
 
 
-def described(decision: object) -> str:
+def described(decision: object, generation: int = GENERATION) -> str:
     """Return a decision as the rows write it."""
     if isinstance(decision, Forward):
         return "FORWARD" if decision.chase is None else f"FORWARD {to_text(decision.query.name)}"
@@ -249,7 +254,7 @@ def described(decision: object) -> str:
         return "SERVFAIL"
     if not message.answer:
         (soa,) = message.authority
-        assert _records([soa]) == f"{soa.name.to_text(omit_final_dot=True)} {SOA}"
+        assert _records([soa]) == f"{soa.name.to_text(omit_final_dot=True)} {SOA.format(generation)}"
         kind = "NODATA" if message.rcode() == dns.rcode.NOERROR else dns.rcode.to_text(message.rcode())
         return f"{kind} {soa.name.to_text(omit_final_dot=True)}"
     assert message.rcode() == dns.rcode.NOERROR
@@ -279,6 +284,33 @@ def test_world(question: str, expected: str) -> None:
     for spelt in (name.upper(), name.title()):
         decision = answer(world(), dns.message.make_query(spelt, qtype).to_wire(), stream=True)
         assert described(decision).lower() == expected.lower()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, FakeUpstream]]:
+    """Run a resolver over the manifests of the world; its upstream refuses whatever it is asked."""
+    home = tmp_path_factory.mktemp("whole")
+    (home / "entries").mkdir()
+    (home / "entries" / "world.yaml").write_text(manifests(WORLD))
+    with FakeUpstream(failing("REFUSED")) as upstream:
+        options = ("--upstream", upstream.endpoint, "--lease-families", "ipv4", "--search", ",".join(NAMESPACE_SEARCH))
+        with running(home / "entries", home, *options) as one:
+            yield one, upstream
+
+
+@pytest.mark.xdist_group("whole")
+@pytest.mark.parametrize(("question", "expected"), _rows(WORLD_CASES))
+def test_world_from_its_manifests(question: str, expected: str, whole: tuple[Running, FakeUpstream]) -> None:
+    """The same from YAML files to sockets: what is answered over UDP and TCP, and what the upstream is asked."""
+    one, upstream = whole
+    name, qtype = question.split()
+    for use_edns, ask in ((0, dns.query.udp), (-1, dns.query.udp), (-1, dns.query.tcp)):
+        reply = ask(dns.message.make_query(name, qtype, use_edns=use_edns), "127.0.0.1", 6, one.port)
+        if expected.startswith("FORWARD"):
+            assert reply.rcode() == dns.rcode.REFUSED
+            assert upstream.names[-1].lower() == f"{(expected.split()[1:] or [name])[0].removesuffix('.')}.".lower()
+        else:
+            assert described(reply.to_wire(), generation=1) == expected.replace(f"0af {GENERATION}", "0af 1")
 
 
 CONFLICTS: dict[str, tuple[Callable[[], Table], str, str]] = {
