@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resolving import ADDRESS_AND_AUTO, running
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
-HEAD_LINES = 7
+HEAD_LINES = 10
 
 WITHOUT_SAMPLES = {"meshdns_relay_failures": ("host", "reason")}
 """What a resolver has no sample of while nothing fails, with its labels."""

@@ -92,9 +92,8 @@ class Durations:
         if at_once:
             counts, _ = series.setdefault("cache", ([0] * (len(DURATION_BOUNDS_S) + 1), 0.0))
             counts[0] += at_once
-        return Histogram(
-            "meshdns_query_duration_seconds", "Time to an answer, by source.", "source", DURATION_BOUNDS_S, series
-        )
+        text = "Time to an answer from the cache or an upstream, by source; those from the table are not timed."
+        return Histogram("meshdns_query_duration_seconds", text, "source", DURATION_BOUNDS_S, series)
 
 
 def metrics(resolver: Resolver) -> Iterator[Metric | Histogram]:
