@@ -22,6 +22,8 @@ _KEY: Final = re.compile(r"( *)([\"']?)([\w.-]+)\2:[ \t]*(#.*)?$")
 """A key whose value begins below it."""
 _PLAIN: Final = re.compile(r"(?!(?i:true|false|yes|no|on|off|y|n|null)$)(?:--)?[A-Za-z/][\w./:@-]*|\d+(?:m|Mi)")
 """Texts of ours that are texts in every YAML."""
+_OTHER_BREAKS: Final = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
+"""What ends a line besides, by YAML 1.1, section 4.1.4: the parser counts it."""
 MAX_COLUMNS: Final = 100
 _NOTHING: Final = re.compile(r"\s*(#|$)")
 
@@ -32,6 +34,8 @@ class _OddError(Exception):
 
 def splice(body: str, root: Fields, pods: list[tuple[Path, list[Change]]]) -> str | None:
     """Return `body` with the changes of each pod, given by the path of its spec; None where it cannot be done."""
+    if _OTHER_BREAKS.search(body):
+        return None
     lines = body.split("\n")
     ending = "\r" if body.count("\r\n") == len(lines) - 1 else ""
     edits = []

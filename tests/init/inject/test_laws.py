@@ -16,6 +16,7 @@ import yaml
 from hypothesis import Phase, given, reject, settings
 from hypothesis import strategies as st
 
+from meshdns.init.errors import ConfigurationError
 from meshdns.init.inject.container import Injection
 from meshdns.init.inject.rewrite import rewrite
 from meshdns.resolver.serve.address import SocketAddress
@@ -102,6 +103,9 @@ INJECTIONS = st.builds(
 )
 
 
+PLAIN = Injection("meshdns:1", "names", None, "auto", SocketAddress(ip_address("0.0.0.0"), 15054), classic=False)
+
+
 def inject(data: bytes, asked: Injection) -> bytes:
     """Return what a file becomes."""
     if asked.classic and b"CronJob" in data:
@@ -185,12 +189,33 @@ BLOCK = [file.name for file in sorted(MANIFESTS.glob("*.yaml")) if file.name != 
 def test_lines_are_added_and_none_is_touched(manifest: str, ending: str) -> None:
     """In a manifest as people write it every line stays what it is, in its order; and ours end as they do."""
     before = (MANIFESTS / manifest).read_text().replace("\n", ending).encode()
-    asked = Injection("meshdns:1", "names", None, "auto", SocketAddress(ip_address("0.0.0.0"), 15054), classic=False)
-    after = inject(before, asked)
+    after = inject(before, PLAIN)
     lines = iter(after.splitlines(keepends=True))
     assert all(line in lines for line in before.splitlines(keepends=True))
     assert after.count(b"\n") == after.count(ending.encode())
     assert len(after) > len(before)
+
+
+def broken_lines(line_break: str) -> bytes:
+    """Return a manifest with a line break that editors do not know, and its pod in the last line."""
+    text = (MANIFESTS / "daemonset.yaml").read_text().replace("metadata", f"{line_break}metadata", 1)
+    return text.replace("    spec: {", "\n    spec: {").rstrip("\n").encode()
+
+
+def test_a_carriage_return_alone_moves_nothing() -> None:
+    """It ends a line for YAML, but no part of ours gets to another line for it."""
+    before = broken_lines("\r")
+    after = inject(before, PLAIN)
+    assert [without_ours(one) for one in meaning(after)] == [without_ours(one) for one in meaning(before)]
+    assert b"meshdns-resolver" in after
+    assert inject(after, PLAIN) == after
+
+
+@pytest.mark.parametrize("line_break", ["\x85", "\u2028", "\u2029"])
+def test_what_one_yaml_takes_for_a_line_and_another_does_not(line_break: str) -> None:
+    """A line break of YAML 1.1 alone is told; nobody guesses what was meant."""
+    with pytest.raises(ConfigurationError, match="cannot parse"):
+        rewrite(broken_lines(line_break), "file", PLAIN)
 
 
 PIPE = "{meshdns} inject -f {file} | {meshdns} inject -f - | diff - <({meshdns} inject -f {file})"
