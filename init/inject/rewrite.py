@@ -7,6 +7,7 @@ and injecting it again must change nothing.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -88,9 +89,10 @@ class _Editor:
         spliced = splice(source, self.document.root, [(wanted.path, wanted.changes) for wanted in found])
         if spliced is not None and self._is_right(spliced.encode(), found):
             return spliced.encode()
-        printed = self._printed(source, found)
-        if self._is_right(printed, found):
-            return printed
+        with contextlib.suppress(LookupError):  # a tagged key is another one to the library
+            printed = self._printed(source, found)
+            if self._is_right(printed, found):
+                return printed
         raise ConfigurationError(
             f"cannot rewrite {self.file}:{self.chunk.line}: its meaning would change: write the pod in block style"
         )

@@ -182,6 +182,27 @@ def test_what_no_pod_could_run_with_is_refused(
     assert message in shown.err.decode()
 
 
+ODD: dict[str, bytes] = {
+    "a tag before a key": b'{"apiVersion": "v1", "kind": "Pod", !!str "spec": {"containers": [{"name": "a"}]}}\n',
+    "a tag before a list's key": (
+        b'apiVersion: v1\nkind: List\n!!str "items":\n- {apiVersion: v1, kind: Pod, spec: {containers: [{name: a}]}}\n'
+    ),
+}
+"""What two parsers understand in two ways."""
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_cannot_be_printed_in_its_meaning_is_told(
+    what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A manifest whose meaning would change costs exit code 2 and one line that says what would do."""
+    give(monkeypatch, ODD[what])
+    assert run(["inject", "-f", "-"]) == 2
+    shown = capfdbinary.readouterr()
+    assert (shown.out, shown.err.count(b"\n")) == (b"", 1)
+    assert b"write the pod in block style" in shown.err
+
+
 BROKEN: dict[str, tuple[bytes, str]] = {
     "a list": (b"- a\n", "standard input:1: not a Kubernetes object: a document must be a mapping"),
     "no kind": (b"# x\n---\n\napiVersion: v1\n", "standard input:4: not a Kubernetes object: it has no kind"),
