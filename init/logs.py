@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -70,7 +70,7 @@ def _is_the_journal(stream: TextIO, environment: Mapping[str, str] = os.environ)
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def line_writer(target: str | None) -> Callable[[str], None] | None:
+def line_writer(target: str | None) -> LineWriter | None:
     """Return what appends a line to the file `target`, or to standard output for `-`; None for no target.
 
     It never waits: of what a reader that stalls, or a disk that is full, does not take, lines are dropped and counted.
@@ -81,16 +81,17 @@ def line_writer(target: str | None) -> Callable[[str], None] | None:
         file = sys.stdout if target == "-" else Path(target).open("a", buffering=1)  # noqa: SIM115 - open as long as we run
     except OSError as error:
         raise MissingError(f"cannot write {target}: {error.strerror}") from error
-    return _LineWriter(target, file).put
+    return LineWriter(target, file)
 
 
-class _LineWriter:
-    """A thread that writes lines, and a bounded queue before it."""
+class LineWriter:
+    """A thread that writes lines, and a bounded queue before it; `dropped` lines found no room in it."""
 
     def __init__(self, target: str, file: TextIO) -> None:
         self._target, self._file = target, file
         self._lines: queue.Queue[str | None] = queue.Queue(LINES_HELD)
-        self._dropped = 0
+        self.dropped = 0
+        self._told = 0
         self._thread = threading.Thread(target=self._write_all, name="lines", daemon=True)
         self._thread.start()
         atexit.register(self._close)
@@ -100,14 +101,14 @@ class _LineWriter:
         try:
             self._lines.put_nowait(line)
         except queue.Full:
-            self._dropped += 1
+            self.dropped += 1
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
             with contextlib.suppress(OSError):
                 print(line, file=self._file, flush=True)
-            if self._dropped and self._lines.empty():
-                dropped, self._dropped = self._dropped, 0
+            if self.dropped > self._told and self._lines.empty():
+                dropped, self._told = self.dropped - self._told, self.dropped
                 logger.warning("lines for %s were dropped, as nobody took them in time: %d", self._target, dropped)
 
     def _close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshdns.init import defaults
@@ -17,6 +17,7 @@ from meshdns.relay.counters import CONNECT_BOUNDS_S
 from meshdns.relay.listen import listen
 from meshdns.resolver.serve.admin import late_import
 from meshdns.resolver.serve.metrics import Histogram, Metric, number
+from meshdns.resolver.serve.settings import LineSink
 from meshdns.resolver.serve.upstream import Forwarder
 from meshdns.resolver.table.live import Table
 from meshdns.resolver.table.pools import Pools
@@ -35,7 +36,7 @@ class RelayOptions(NamedTuple):
     version: str
     pools: Pools
     refuse_undeclared_ports: bool
-    log: Callable[[str], None] | None
+    log: LineSink | None
 
 
 class RelayCompanion:
@@ -79,6 +80,8 @@ class RelayCompanion:
         yield number("meshdns_relay_idle", "counter", "Ended because nothing was said for too long.", counters.idle)
         yield number("meshdns_relay_accept_pauses", "counter", "Nobody accepted: too many.", counters.accept_pauses)
         yield number("meshdns_relay_resets", "counter", "Ended by a reset of either side.", counters.resets)
+        dropped = self._options.log.dropped if self._options.log else 0
+        yield number("meshdns_relay_log_dropped", "counter", "Lines of --access-log that nobody took in time.", dropped)
         directions = [(("sent",), counters.sent_bytes), (("received",), counters.received_bytes)]
         yield Metric("meshdns_relay_bytes", "counter", "Bytes to and from endpoints.", ("direction",), directions)
         yield Metric(
@@ -104,15 +107,15 @@ class RelayCompanion:
         """Accept nobody, and let connections finish."""
         left = await self._relay().drain(timeout_s)
         if left:
-            logger.warning("%d connections did not finish within %.0f s and were reset", left, timeout_s)
+            logger.warning("connections that did not finish within %.0f s were reset: %d", timeout_s, left)
 
     def _relay(self) -> Relay:
         """Return the relay, started now if somebody asks for it before its time."""
         if self._started is None:
             from meshdns.relay.server import Relay, RelaySettings  # noqa: PLC0415 - see above
 
-            settings = RelaySettings(self._options.version)
-            self._started = Relay(settings, self._routes(), self._forwarder.resolve, self._options.log)
+            settings, log = RelaySettings(self._options.version), self._options.log
+            self._started = Relay(settings, self._routes(), self._forwarder.resolve, log.put if log else None)
             for warning in self._started.start(self._listeners):
                 logger.warning("%s", warning)
         return self._started

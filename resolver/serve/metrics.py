@@ -180,6 +180,9 @@ def _queries(resolver: Resolver) -> Iterator[Metric | Histogram]:
     yield Metric("meshdns_dropped", "counter", "Packets without a proper answer, and why.", ("reason",), _by(dropped))
     yield number("meshdns_in_flight", "gauge", "Queries that wait for an upstream.", resolver.forwarder.in_flight)
     joined = resolver.forwarder.counters.joined
+    log = resolver.settings.query_log
+    unwritten = log.dropped if log else 0
+    yield number("meshdns_query_log_dropped", "counter", "Lines of --query-log that nobody took in time.", unwritten)
     yield number("meshdns_joined", "counter", "Queries that waited for an equal one on its way.", joined)
 
 

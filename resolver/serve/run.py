@@ -192,7 +192,7 @@ class Resolver:
             forward.stale_for_s,
             [(listener.at.address, listener.at.port) for listener in self.listeners],
         )
-        log = QueryLog(settings.query_log) if settings.query_log else None
+        log = QueryLog(settings.query_log.put) if settings.query_log else None
         observe = log.replied if log else None
         self.forwarder.observe(self.durations.observe if log is None else partial(self._outcome, log))
         self._ask_upstreams()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.table.pools import Pools
@@ -26,6 +25,15 @@ class LeaseFamilies(StrEnum):
     IPV4 = "ipv4"
     IPV6 = "ipv6"
     BOTH = "both"
+
+
+class LineSink(Protocol):
+    """Where lines of a log go without anybody waiting; `dropped` of them were not taken in time."""
+
+    dropped: int
+
+    def put(self, line: str) -> None:
+        """Take a line without its end, or drop it."""
 
 
 class TableSettings(NamedTuple):
@@ -72,7 +80,7 @@ class ForwardSettings(NamedTuple):
 
 
 class ServeSettings(NamedTuple):
-    """All of it. No `admin`: no admin port. No `heartbeat_interval_s`: no heartbeat. `query_log` takes a line."""
+    """All of it. No `admin`: no admin port. No `heartbeat_interval_s`: no heartbeat. `query_log` takes lines."""
 
     version: str
     listen: tuple[SocketAddress, ...]
@@ -84,4 +92,4 @@ class ServeSettings(NamedTuple):
     heartbeat_interval_s: float | None
     heartbeat_timeout_s: float
     proxy_uid: int
-    query_log: Callable[[str], None] | None
+    query_log: LineSink | None

@@ -68,7 +68,7 @@ def test_a_reader_that_stalls_costs_lines_and_no_time(caplog: pytest.LogCaptureF
     assert write is not None
     put = 3 * LINES_HELD
     for _ in range(put):
-        write(LINE)
+        write.put(LINE)
     os.set_blocking(reader, False)
     got = b""
     give_up = time.monotonic() + WITHIN_S
@@ -85,6 +85,7 @@ def test_a_reader_that_stalls_costs_lines_and_no_time(caplog: pytest.LogCaptureF
     os.close(reader)
     os.close(writer)
     lines = got.decode().splitlines()
+    assert write.dropped == put - len(lines)
     assert set(lines) == {LINE}
     assert told == [f"lines for /proc/self/fd/{writer} were dropped, as nobody took them in time: {put - len(lines)}"]
 
@@ -95,7 +96,7 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     path.write_text("before\n")
     write = line_writer(str(path))
     assert write is not None
-    write("after")
+    write.put("after")
     give_up = time.monotonic() + WITHIN_S
     while path.read_text() != "before\nafter\n":
         assert time.monotonic() < give_up

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import socket
 import struct
@@ -14,6 +16,7 @@ from fakes import FakeUpstream, answering, by_name, slow, truncating, twice, wro
 from prometheus_client.parser import text_string_to_metric_families
 from resolving import ADDRESS_AND_AUTO, Running, running
 
+from meshdns.init.logs import LINES_HELD
 from meshdns.init.version import VERSION
 from meshdns.resolver.query.decision import COUNTED_TYPES
 from meshdns.resolver.serve.metrics import TYPE_NAMES, Durations, Histogram, Metric, exposition, number
@@ -135,6 +138,24 @@ def test_what_goes_wrong_is_counted(tmp_path: Path) -> None:
     assert found["meshdns_upstream_truncated_total"] == 1
     assert found["meshdns_dropped_total short"] == 2
     assert found["meshdns_cache_bytes"] > begun["meshdns_cache_bytes"] == 0
+
+
+def test_lines_that_nobody_takes_are_counted(tmp_path: Path) -> None:
+    """Behind a query log whose reader stalls every lookup is answered, and the lines that found no room are counted."""
+    entries, fifo = tmp_path / "entries", tmp_path / "fifo"
+    entries.mkdir()
+    (entries / "a.yaml").write_text(ADDRESS_AND_AUTO)
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    query = dns.message.make_query("auto.internal", "A").to_wire()
+    with running(entries, tmp_path, "--query-log", str(fifo)) as one, socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(20)
+        for _ in range(LINES_HELD + 500):
+            client.sendto(query, ("127.0.0.1", one.port))
+            client.recv(512)
+        until(one, lambda now: now["meshdns_query_log_dropped_total"] > 0)
+    os.close(reader)
 
 
 def test_connections_without_a_place_are_counted(tmp_path: Path) -> None:
