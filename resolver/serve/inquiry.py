@@ -80,7 +80,7 @@ async def answered(forwarder: Forwarder, packet: bytes, decision: Forward) -> by
 
 
 def _told(reply: Reply | None, qtype: int, took_s: float, server: str) -> Inquiry:
-    took = f"in {took_s * 1000:.1f} ms"
+    took = f"in {took_s * 1000:.2f} ms"
     if reply is None:
         return Inquiry(f"nothing that can be read, {took}", empty=False)
     rcode = RCODE_NAMES.get(reply.rcode, f"RCODE {reply.rcode}")
