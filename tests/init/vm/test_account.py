@@ -13,6 +13,8 @@ ETC = (
     f'at=$(mktemp -d); for file in {FILES}; do cp -a /etc/$file "$at" 2>/dev/null || :; done; mount --bind "$at" /etc; '
     'code=0; "$@" || code=$?; umount /etc; rm -r "$at"; exit $code'
 )
+ALONE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc")
+"""With processes of its own too: userdel refuses to remove whose number has any, in a container perhaps."""
 HEAD = """
 import grp, pwd, subprocess
 from meshdns.init.vm.account import Group, User, gid_of, uid_of
@@ -35,7 +37,7 @@ def machine() -> Callable[[str], None]:
     def run(lines: str) -> None:
         program = [sys.executable, "-c", HEAD + lines]
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-euc", ETC, "sh", *program],
+            [*ALONE, "sh", "-euc", ETC, "sh", *program],
             capture_output=True, text=True, check=False, timeout=50,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
