@@ -96,6 +96,7 @@ stamp_of() {
 
 # A virtual environment beside the one in use, complete before anybody sees it.
 install_aside() {
+  if [ -t 2 ]; then echo "making a virtual environment in $HOME_DIR …" >&2; fi
   new=$HOME_DIR.new
   trap 'rm -rf "$new"' EXIT
   python=$(find_python)
