@@ -19,7 +19,7 @@ from meshdns.init.parameters import ListType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KUBERNETES = re.compile(r"[A-Z0-9_]+(_SERVICE_(HOST|PORT\w*)=.*|_PORT=\w+://.*|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)")
+_KUBERNETES = r"[A-Z0-9_]+(_SERVICE_(HOST|PORT\w*)=.*|_PORT=\w+://.*|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
 """What kubelet sets in every pod for a Service whose name happens to start with meshdns-capture or meshdns-resolver."""
 
 
@@ -98,7 +98,7 @@ def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[A
 
 
 def _is_from_kubelet(variable: str, value: str) -> bool:
-    return _KUBERNETES.fullmatch(f"{variable}={value}") is not None
+    return re.fullmatch(_KUBERNETES, f"{variable}={value}") is not None
 
 
 def nearest(name: str, known: Collection[str]) -> str:

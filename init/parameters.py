@@ -10,9 +10,8 @@ import grp
 import pwd
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
 
@@ -29,8 +28,7 @@ MAX_INTERFACE_BYTES = 15
 """IFNAMSIZ less the closing zero byte (linux/if.h)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortRange:
+class PortRange(NamedTuple):
     """Ports from `first` to `last`, both included, 1-65535; `first == last` for a single port."""
 
     first: int

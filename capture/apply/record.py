@@ -6,7 +6,6 @@ privilege may write: whatever is not a record is no record.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Iterable
@@ -41,7 +40,7 @@ def to_comments(record: Record, length: int) -> tuple[str, ...]:
         "fingerprint": record.fingerprint,
         "spec": to_settings(record.spec),
     }
-    text = base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
+    text = binascii.b2a_base64(json.dumps(document, separators=(",", ":")).encode(), newline=False).decode()
     return tuple(text[start : start + length] for start in range(0, len(text), length))
 
 
@@ -51,7 +50,7 @@ def from_comments(comments: Iterable[str]) -> Record | None:
     if len(text) > MAX_RECORD_BYTES:
         return None
     try:
-        document = json.loads(base64.b64decode(text, validate=True))
+        document = json.loads(binascii.a2b_base64(text, strict_mode=True))
         installed_at = document["installed_at"]
         return Record(
             version=str(document["version"]),

@@ -7,9 +7,8 @@ the `options` line is not looked at, for its settings are those of stub resolver
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 Address = IPv4Address | IPv6Address
 
@@ -26,8 +25,7 @@ LABEL_LENGTH_MAX: Final = 63
 _COMMENT: Final = ("#", ";")
 
 
-@dataclass(frozen=True, slots=True)
-class Nameserver:
+class Nameserver(NamedTuple):
     """One server; `zone` is the interface of a link-local address such as `fe80::1%eth0`."""
 
     address: Address
@@ -37,8 +35,7 @@ class Nameserver:
         return f"{self.address}%{self.zone}" if self.zone else str(self.address)
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvConf:
+class ResolvConf(NamedTuple):
     """`nameservers` in the file's order, each once; `search` lower-case without trailing dots."""
 
     nameservers: tuple[Nameserver, ...]

@@ -14,7 +14,7 @@ from meshdns.capture.values import dataclass
 HEARTBEATS: Final = "meshdns"
 """The list that stands for nft's set `alive`; the kernel keeps the families in it apart."""
 
-_BEAT: Final = re.compile(r"^src=([0-9a-f.:]+) .*?last_seen: ([0-9]+)", re.MULTILINE)
+_BEAT: Final = r"(?m)^src=([0-9a-f.:]+) .*?last_seen: ([0-9]+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,6 @@ class Heartbeats:
         """Return the families whose last heartbeat is younger than the timeout."""
         return frozenset(
             Family.IPV6 if ":" in address else Family.IPV4
-            for address, ticks in _BEAT.findall(self.text)
+            for address, ticks in re.findall(_BEAT, self.text)
             if self.now - int(ticks) < timeout_s * self.per_second
         )

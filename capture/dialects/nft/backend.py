@@ -25,7 +25,7 @@ from meshdns.capture.system.runner import Outcome, run
 
 OLDEST: Final = (1, 0, 1)
 """The oldest nft whose language has everything that render.py writes."""
-_PLACE: Final = re.compile(r"^(?:/dev/stdin|-|<stdin>):(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
+_PLACE: Final = r"(?m)^(?:/dev/stdin|-|<stdin>):(\d+):\d+(?:-\d+)?: Error: (.*)$"
 
 
 class NftBackend:
@@ -73,7 +73,7 @@ class NftBackend:
 def _refused(done: Outcome, script: Script) -> None:
     if "Operation not permitted" in done.errors:
         raise PreflightError(f"cannot load the rules with nft: {_cause(done)}")
-    found = _PLACE.search(done.errors)
+    found = re.search(_PLACE, done.errors)
     line = script.lines[int(found[1]) - 1] if found and int(found[1]) <= len(script.lines) else None
     cause = found[2].removeprefix("Could not process rule: ") if found else _cause(done)
     if "syntax error" in cause:
