@@ -71,7 +71,7 @@ def number(name: str, kind: Literal["counter", "gauge"], text: str, value: float
 
 
 class Durations:
-    """How long forwarded and cached answers took, by source."""
+    """How long answers took, by source; of our own a sample."""
 
     def __init__(self) -> None:
         """Start at nothing."""
@@ -80,11 +80,17 @@ class Durations:
 
     def observe(self, outcome: Outcome) -> None:
         """Count one answer."""
-        source, took_s = outcome.source, outcome.took_s
+        self._add(outcome.source, outcome.took_s, 1)
+
+    def sample(self, took_s: float, answers: int) -> None:
+        """Count answers from the table that took so long together."""
+        self._add("local", took_s, answers)
+
+    def _add(self, source: str, took_s: float, answers: int) -> None:
         if source not in self._counts:
             self._counts[source], self._sums_s[source] = [0] * (len(DURATION_BOUNDS_S) + 1), 0.0
-        self._counts[source][bisect_left(DURATION_BOUNDS_S, took_s)] += 1
-        self._sums_s[source] += took_s
+        self._counts[source][bisect_left(DURATION_BOUNDS_S, took_s)] += answers
+        self._sums_s[source] += took_s * answers
 
     def histogram(self, at_once: int = 0) -> Histogram:
         """Return them all, and so many more answers from the cache as it gave at once, in no time worth a clock."""
@@ -92,7 +98,7 @@ class Durations:
         if at_once:
             counts, _ = series.setdefault("cache", ([0] * (len(DURATION_BOUNDS_S) + 1), 0.0))
             counts[0] += at_once
-        text = "Time to an answer from the cache or an upstream, by source; those from the table are not timed."
+        text = "Time to an answer, by source; of those from the table (local) a sample, over UDP."
         return Histogram("meshdns_query_duration_seconds", text, "source", DURATION_BOUNDS_S, series)
 
 

@@ -22,11 +22,11 @@ from meshdns.resolver.serve.datagram import DatagramListener
 from meshdns.resolver.serve.families import has_global_ipv6
 from meshdns.resolver.serve.heartbeat import Heartbeat
 from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_descriptors
-from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
 from meshdns.resolver.serve.querylog import QueryLog
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.resolvfile import ResolvConfFile
+from meshdns.resolver.serve.sampling import SampledLoop
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies, ServeSettings
 from meshdns.resolver.serve.stream import Connection, StreamListener
 from meshdns.resolver.serve.systemd import Notifier
@@ -75,7 +75,7 @@ def serve(settings: ServeSettings, companions: Sequence[Companion] = (), held: I
     """
     preflight.check(settings)
     preflight.raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=AnsweringLoop) as runner:
+    with asyncio.Runner(loop_factory=SampledLoop) as runner:
         runner.run(Resolver(settings, companions).run(held))
 
 
@@ -209,9 +209,11 @@ class Resolver:
         for companion in self.companions:
             companion.open(self.forwarder)
             companion.follow(self.table)
-        for datagram, stream in zip(self.datagrams, self.streams, strict=True):
+        for listener, datagram, stream in zip(self.listeners, self.datagrams, self.streams, strict=True):
             datagram.start(loop)
             stream.start(loop)
+            if isinstance(loop, SampledLoop):
+                loop.time_turns(listener.udp.fileno(), datagram.counters.tally, self.durations.sample)
 
     async def _start_companions(self) -> None:
         """Start them once names of ours are answered, or cannot be: no lookup waits for them."""

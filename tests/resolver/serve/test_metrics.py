@@ -70,6 +70,13 @@ def test_a_running_resolver_counts_its_answers(tmp_path: Path) -> None:
             one.ask("auto.internal")
         one.ask("auto.internal", "MX", tcp=True)
         families = list(text_string_to_metric_families(one.get("/metrics")[1]))
+        timed = {
+            sample.labels["source"]: sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "meshdns_query_duration_seconds_count"
+        }
+    assert 1 <= timed["local"] <= 3
     samples = [sample for family in families for sample in family.samples]
     assert all(NAME.fullmatch(sample.name) and all(sample.labels) for sample in samples)
     counted = {
