@@ -266,7 +266,10 @@ def test_a_start_that_fails_sends_no_heartbeat(entries: Path, tmp_path: Path) ->
             assert start(*beating, "--listen", f"127.0.0.1:{port}", "--admin", at).returncode == 3
         assert beats_sent(seen, port) == 0
         with running(entries, tmp_path / "home", *beating) as one:
-            assert beats_sent(seen, one.port) > 0
+            give_up = time.monotonic() + 20
+            while not beats_sent(seen, one.port):  # what others send meanwhile may have filled the socket
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
 
 
 def test_two_load_children_never_overlap(entries: Path, tmp_path: Path) -> None:
