@@ -253,7 +253,7 @@ def _table(resolver: Resolver) -> Iterator[Metric]:
     if loading.summary is None:
         return
     yield number(
-        "meshdns_table_age_seconds", "gauge", "Since the last load.", max(0.0, time.time() - loading.loaded_at)
+        "meshdns_table_age_seconds", "gauge", "Since the last load.", max(0.0, time.monotonic() - loading.loaded_at)
     )
     problems: dict[str, float] = {"error": 0, "warning": 0}
     for problem in loading.summary.problems:

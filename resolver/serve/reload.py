@@ -39,7 +39,7 @@ logger = logging.getLogger("meshdns.resolver.load")
 
 @dataclass(slots=True)
 class LoadCounters:
-    """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its wall-clock time.
+    """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its time.monotonic().
 
     `resumed`: the first table was the one that the last run kept.
     """
@@ -157,7 +157,7 @@ class Reloader:
         self.counters.summary = summary
         self.counters.loads += 1
         self.counters.last_s = time.monotonic() - began
-        self.counters.loaded_at = time.time()
+        self.counters.loaded_at = time.monotonic()
         self._table = table
         self._tell(summary, len(table.rows))
         self._accept(table)

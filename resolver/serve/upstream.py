@@ -86,6 +86,7 @@ class Forwarder:
         self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
         self._ports: dict[Server, Ports] = {}
         self._retired: list[Ports] = []
+        self._strangers_of_closed = 0
         self._own_addresses: set[Hashable] = set()
         self._connections = Connections(loop, self._heard, self._lost)
         self._due: deque[Effect] = deque()
@@ -186,6 +187,7 @@ class Forwarder:
             retired = self._ports.pop(server)
             retired.retire()
             self._retired.append(retired)
+        self._strangers_of_closed += sum(ports.strangers for ports in self._retired if not ports.is_open)
         self._retired = [ports for ports in self._retired if ports.is_open]
         return tuple(refused)
 
@@ -231,7 +233,8 @@ class Forwarder:
     @property
     def strangers(self) -> int:
         """How many messages came under an id that nobody waits for: late, twice, or forged."""
-        return sum(ports.strangers for ports in self._ports.values())
+        known = (*self._ports.values(), *self._retired)
+        return self._strangers_of_closed + sum(ports.strangers for ports in known)
 
     def observe(self, told: Callable[[Outcome], None] | None) -> None:
         """Have `told` called for every reply."""
