@@ -40,7 +40,6 @@ COPY --from=build /opt/meshdns /opt/meshdns
 
 ARG VERSION=
 ARG REVISION=
-ENV MESHDNS_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="meshdns" \
       org.opencontainers.image.description="Service-mesh names that resolve and connect where they are looked up" \
       org.opencontainers.image.licenses="Apache-2.0" \

