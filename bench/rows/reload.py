@@ -13,7 +13,7 @@ from bench.load import Sample
 from bench.peers import Job, Meshdns, Serving, write_manifests
 from bench.rounds import NAMES, Bench
 
-RATE = 10_000
+RATE = 20_000
 LIMIT_MS = 20.0
 QUIET_MS = 10.0
 """Where queries wait longer than this with nothing to reload, others keep the processors, and nothing can be told."""
