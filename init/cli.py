@@ -21,6 +21,7 @@ import click
 
 from meshdns.capture.errors import CaptureError
 from meshdns.init.errors import INTERRUPTED, InitError
+from meshdns.init.options import located
 from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
@@ -126,7 +127,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "")
         return USAGE
     except click.ClickException as error:
-        return _fail(error.format_message(), USAGE)
+        return _fail(located(error), USAGE)
     except (CaptureError, ResolverError, RelayError, InitError) as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

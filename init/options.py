@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from meshdns.init.errors import ConfigurationError
 from meshdns.init.parameters import ListType
@@ -21,6 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _KUBERNETES = r"[A-Z0-9_]+(_SERVICE_(HOST|PORT\w*)=.*|_PORT=\w+://.*|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
 """What kubelet sets in every pod for a Service whose name happens to start with meshdns-capture or meshdns-resolver."""
+
+_PLACES = f"{__name__}.places"
+"""In a context's `meta`: by parameter, `file:line: key` of what a settings file says."""
 
 
 class Settings:
@@ -69,7 +73,7 @@ class Settings:
             if variable.startswith(self.prefix) and variable not in known and not _is_from_kubelet(variable, value):
                 click.echo(f"meshdns: warning: nothing reads {variable}{nearest(variable, known)}", err=True)
 
-    def _read_file(self, ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    def _read_file(self, ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
         if path is None:
             return
         from pathlib import Path  # noqa: PLC0415 - 5 ms, and most have no file
@@ -79,18 +83,31 @@ class Settings:
         try:
             values = read_settings(Path(path))
         except ManifestError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
+            raise click.UsageError(str(error), ctx) from error
         said = {}
         for key, line in values.lines.items():
             if key not in self._names:
-                raise click.BadParameter(f"{path}:{line}: unknown key {key!r}{nearest(key, self._names)}", ctx, param)
+                raise click.UsageError(f"{path}:{line}: unknown key {key!r}{nearest(key, self._names)}", ctx)
             value = values[key]
             if key in self._many and isinstance(value, str):
                 value = [value]  # as with a flag, one value may be a comma list
             elif key not in self._many and isinstance(value, list):
-                raise click.BadParameter(f"{path}:{line}: {key}: takes one value, not a list", ctx, param)
+                raise click.UsageError(f"{path}:{line}: {key}: takes one value, not a list", ctx)
             said[key.replace("-", "_")] = value
+        ctx.meta[_PLACES] = {key.replace("-", "_"): f"{path}:{line}: {key}" for key, line in values.lines.items()}
         ctx.default_map = {**(ctx.default_map or {}), **said}  # before what Istio's own settings say
+
+
+def located(error: click.ClickException) -> str:
+    """Return an error's text; of a bad value it says which line of which file, or which variable, has it."""
+    if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        place = error.ctx.meta.get(_PLACES, {}).get(error.param.name)
+        if source is ParameterSource.DEFAULT_MAP and place:
+            return f"{place}: {error.message}"
+        if source is ParameterSource.ENVIRONMENT:
+            return f"{error.param.envvar}: {error.message}"
+    return error.format_message()
 
 
 def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshdns.init.errors import ConfigurationError
-from meshdns.init.options import Settings
+from meshdns.init.options import Settings, located
 from meshdns.init.parameters import PORT
 
 SETTINGS = Settings("sample")
@@ -63,7 +63,8 @@ def test_the_first_source_wins(
     [
         ("dns-prot: 7\n", ":1: unknown key 'dns-prot': did you mean dns-port?"),
         ("dns-port: 7\nxyz: 1\n", ":2: unknown key 'xyz'"),
-        ("dns-port: 0\n", "give a number from 1 to 65535"),
+        ("dns-port: 0\n", ":1: dns-port: '0' is not a port: give a number from 1 to 65535"),
+        ("relay: true\nports: [8, x]\n", ":2: ports: 'x' is not a port: give a number from 1 to 65535"),
         ("dns-port: {a: 1}\n", ":1: dns-port: must be a value or a list"),
         ("dns-port: [\n", "cannot parse"),
         ("dns-port: [7]\n", ":1: dns-port: takes one value, not a list"),
@@ -78,7 +79,19 @@ def test_a_bad_settings_file_is_refused(
     file.write_text(text)
     with pytest.raises(click.UsageError) as refusal:
         read(["--config", str(file)], {}, monkeypatch)
-    assert message in refusal.value.format_message()
+    said = located(refusal.value)
+    assert message in said
+    assert "--config" not in said
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a bad value in the environment the variable is named, and not the flag that nobody gave."""
+    with pytest.raises(click.UsageError) as refusal:
+        read([], {"MESHDNS_SAMPLE_DNS_PORT": "abc"}, monkeypatch)
+    assert located(refusal.value).startswith("MESHDNS_SAMPLE_DNS_PORT: 'abc' is not a port")
+    with pytest.raises(click.UsageError) as refusal:
+        read(["--dns-port", "abc"], {}, monkeypatch)
+    assert located(refusal.value).startswith("Invalid value for '--dns-port'")
 
 
 @pytest.mark.parametrize("text", ["ports: 8\n", 'ports: "8"\n', "ports: [8]\n"])

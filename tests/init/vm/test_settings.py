@@ -114,7 +114,7 @@ def test_a_trial_is_no_setting(settle: Callable[..., VmSettings]) -> None:
 
 def test_a_key_that_nobody_reads_is_refused_with_its_place(settle: Callable[..., VmSettings]) -> None:
     """A misspelt key in a given file is an error that names file and line."""
-    with pytest.raises(click.BadParameter, match=r"capture_config:2: unknown key 'dns-prt': did you mean dns-port"):
+    with pytest.raises(click.UsageError, match=r"capture_config:2: unknown key 'dns-prt': did you mean dns-port"):
         settle({}, capture_config="dns: true\ndns-prt: 1\n")
 
 
