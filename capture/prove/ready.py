@@ -1,15 +1,17 @@
-"""Whether the resolver answers where captured lookups will be sent, before anything is captured."""
+"""Whether the resolver is ready: it answers where lookups will be sent, and its heartbeat comes through the rules."""
 
 from __future__ import annotations
 
 import os
 import struct
 import time
+from collections.abc import Iterable
 from typing import Final
 
+from meshdns.capture.apply.backend import Backend
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.ruleset import Protocol
-from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.policy.spec import CaptureSpec, Family
 from meshdns.capture.policy.terms import LISTENER
 from meshdns.capture.prove.checks import is_ours, query
 from meshdns.capture.prove.exchange import Probe, Sender
@@ -18,6 +20,7 @@ from meshdns.capture.prove.probe import send_all
 NONCE_BYTES: Final = 8
 TRY_S: Final = 1.0
 PAUSE_S: Final = 0.2
+BEAT_POLL_S: Final = 0.1
 
 
 def wait_ready(spec: CaptureSpec, suffix: str, wait_s: float) -> None:
@@ -35,6 +38,15 @@ def wait_ready(spec: CaptureSpec, suffix: str, wait_s: float) -> None:
                 "`meshdns resolver run` running, and with these listeners?"
             )
         time.sleep(PAUSE_S)
+
+
+def wait_for_beat(backend: Backend, families: Iterable[Family], wait_s: float) -> frozenset[Family]:
+    """Return the families that are alive, once all of `families` are or `wait_s` is over."""
+    deadline = time.monotonic() + wait_s
+    wanted = frozenset(families)
+    while not wanted <= (alive := frozenset(backend.read().alive)) and time.monotonic() < deadline:
+        time.sleep(BEAT_POLL_S)
+    return alive
 
 
 def _silent(spec: CaptureSpec, suffix: str, try_s: float) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,13 +38,13 @@ from meshdns.capture.prove.checks import (
 )
 from meshdns.capture.prove.exchange import Fault, Reply
 from meshdns.capture.prove.probe import ROUND_S, can_be, greeting, send_all
+from meshdns.capture.prove.ready import wait_for_beat
 from meshdns.capture.system.listeners import Listener, listeners
 
 ORDINARY: Final = 65534
 """nobody, on most systems: no process of the mesh's is likely to be it."""
 BEAT_WAIT_S: Final = 2.0
 """Four heartbeats: a resolver that has just been started, or rules that have just been installed, need one."""
-BEAT_POLL_S: Final = 0.25
 NONCE_BYTES: Final = 8
 
 
@@ -125,10 +124,7 @@ def _heartbeat(rules: _Rules) -> Iterator[Finding]:
     if rules.backend is None:
         yield Finding("heartbeat", Outcome.UNCHECKED, "the rules cannot be read")
         return
-    deadline = time.monotonic() + BEAT_WAIT_S
-    families = frozenset(rules.spec.families)
-    while not families <= (alive := rules.backend.read().alive) and time.monotonic() < deadline:
-        time.sleep(BEAT_POLL_S)
+    alive = wait_for_beat(rules.backend, rules.spec.families, BEAT_WAIT_S)
     uids = " or ".join(map(str, rules.spec.proxy_uids))
     for family in rules.spec.families:
         why = (

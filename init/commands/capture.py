@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import click
 
 from meshdns.capture.apply import commit
+from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import choose_working, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.install import install as apply_install
 from meshdns.capture.apply.install import new_record
@@ -103,11 +104,14 @@ def install(
             replaced = remove_elsewhere(choice.backend)
             if not (changed or replaced):
                 trial.close()
+        unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
     families = " and ".join(family.value for family in spec.families)
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
     click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
     if not spec.dns:
         click.echo(no_dns())
+    for line in unheard:
+        click.echo(f"meshdns: {line}", err=True)
     for name in replaced:
         click.echo(f"removed what was installed with {name}")
     if commit_timeout and changed:
@@ -144,6 +148,19 @@ def _wait_ready(spec: CaptureSpec, wait_s: float) -> None:
 
     with waiting(f"waiting up to {wait_s:g} s for the resolver on port {spec.dns_port}"):
         wait_ready(spec, defaults.PROBE_SUFFIX, wait_s)
+
+
+def _await_beat(backend: Backend, spec: CaptureSpec) -> tuple[str, ...]:
+    """Wait until the rules are open: lookups pass by the resolver before its next heartbeat. Returns what is not."""
+    from meshdns.capture.prove.ready import wait_for_beat  # noqa: PLC0415 - nobody else pays for its import
+
+    alive = wait_for_beat(backend, spec.families, spec.heartbeat_timeout_s)
+    uids = " or ".join(map(str, spec.proxy_uids))
+    return tuple(
+        f"no heartbeat yet for {family.value}: nothing is captured until the resolver, running as uid {uids}, beats"
+        for family in spec.families
+        if family not in alive
+    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -48,3 +49,23 @@ def test_somebody_else_at_the_port_is_not_the_resolver(there: Namespace) -> None
     with there.running("dnsmasq", "-k", "-p", "15053", "--no-resolv", "--conf-file=/dev/null", "-u", "root"):
         done = capture(there, "install", *OPTIONS, check=False)
     assert done.returncode == 3
+
+
+def test_ends_when_the_heartbeat_has_opened_the_rules(there: Namespace) -> None:
+    """What starts after `install` has ended is captured from its first lookup on, in every family."""
+    with resolver(there):
+        done = capture(there, "install", *OPTIONS)
+        status = json.loads(capture(there, "status", "--json").stdout)
+    assert "no heartbeat" not in done.stderr
+    assert {family: state["alive"] for family, state in status["heartbeat"].items()} == {"ipv4": True, "ipv6": True}
+
+
+def test_a_resolver_that_does_not_beat_is_told(there: Namespace) -> None:
+    """It answers, but nothing is captured before it beats: a warning says so, and the exit code stays 0."""
+    with resolver(there, "--no-heartbeat"):
+        done = capture(there, "install", *OPTIONS, "--heartbeat-timeout", "1")
+    assert "installed" in done.stdout
+    for family in ("ipv4", "ipv6"):
+        assert (
+            f"no heartbeat yet for {family}: nothing is captured until the resolver, running as uid 1337" in done.stderr
+        )
