@@ -40,8 +40,8 @@ def test_the_configuration_before_comes_back(vm: Machine) -> None:
     vm.shell(INSTALL)
     before = vm.shell("nft -s list ruleset")
     vm.shell(f"{INSTALL} --heartbeat-timeout 9 --commit-timeout 5")
-    assert "9s" in vm.shell("nft -s list ruleset")
-    until(lambda: "9s" not in vm.shell("nft -s list ruleset"), "end of the trial", within_s=30)
+    assert "timeout 9s" in vm.shell("nft -s list ruleset")
+    until(lambda: "timeout 9s" not in vm.shell("nft -s list ruleset"), "end of the trial", within_s=30)
     assert vm.shell("nft -s list ruleset") == before
     assert vm.run("meshdns", "capture", "status", "--check").returncode == 0
 

@@ -23,11 +23,10 @@ class Refusal(NamedTuple):
 
 REFUSALS = {
     "no nftables": Refusal(
-        "mv /usr/sbin/nft /usr/sbin/nft.away; mv /usr/sbin/iptables /usr/sbin/iptables.away;"
-        " for each in iptables-nft iptables-legacy; do mv /usr/sbin/$each /usr/sbin/$each.away; done",
-        "mv /usr/sbin/nft.away /usr/sbin/nft; mv /usr/sbin/iptables.away /usr/sbin/iptables;"
-        " for each in iptables-nft iptables-legacy; do mv /usr/sbin/$each.away /usr/sbin/$each; done",
-        "nft",
+        # iptables' programs are links to these two.
+        "for each in nft xtables-nft-multi xtables-legacy-multi; do mv /usr/sbin/$each /usr/sbin/$each.away; done",
+        "for each in nft xtables-nft-multi xtables-legacy-multi; do mv /usr/sbin/$each.away /usr/sbin/$each; done",
+        "install the package nftables",
     ),
     "another nameserver": Refusal(
         "systemd-run -q --unit=other dnsmasq -k -C /dev/null --listen-address=127.0.0.1 --bind-interfaces -R -u root",
