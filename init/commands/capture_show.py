@@ -16,6 +16,7 @@ from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Packet, simulate
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.policy.terms import DNS
 from meshdns.capture.system.namespace import addresses, entered
 from meshdns.init import capture_report as report
 from meshdns.init.capture_options import any_given, place_options, recorded_options, warned_spec
@@ -129,8 +130,14 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
         out_interface="" if in_interface else out_interface or ("lo" if local else ELSEWHERE),
         local=local or in_interface is not None,
     )
-    alive = tuple(Family) if resolver == "up" else ()
-    report.print_verdict(simulate(plan(spec), packet, alive), as_json=as_json)
+    rules = plan(spec)
+    verdict = simulate(rules, packet, tuple(Family) if resolver == "up" else ())
+    report.print_verdict(verdict, as_json=as_json)
+    by_default = ctx.get_parameter_source("resolver") is click.core.ParameterSource.DEFAULT
+    if by_default and not as_json and verdict != simulate(rules, packet, ()):
+        click.echo("assumed: the resolver is up (`meshdns capture status` tells)")
+    if verdict.rule is None and dport == DNS.first and not as_json:
+        click.echo(f"captured nameservers: {', '.join(map(str, spec.dns_servers)) or 'none'}")
 
 
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:

@@ -173,6 +173,25 @@ def test_explain(pod: Pod, name: str) -> None:
     assert expected.startswith(document["verdict"])
 
 
+def test_explain_tells_what_it_assumes(pod: Pod) -> None:
+    """Where the fate hangs on the resolver and nobody said how it is, the text says what was assumed."""
+    pod.capture("install")
+    assumed = "assumed: the resolver is up"
+    assert assumed in pod.capture("explain", "--uid", "1000", *LOOKUP).out
+    assert assumed not in pod.capture("explain", "--uid", "1000", *LOOKUP, "--resolver", "up").out
+    assert assumed not in pod.capture("explain", "--uid", "1337", *LOOKUP).out
+    assert assumed not in pod.capture("explain", "--uid", "1000", *LOOKUP, "--json").out
+
+
+def test_explain_names_the_servers_that_are_captured(pod: Pod) -> None:
+    """A lookup at a server that no rule captures is told with those that are."""
+    pod.capture("install")
+    elsewhere = ("--proto", "udp", "--dst", "192.0.2.99", "--dport", "53")
+    last = pod.capture("explain", "--uid", "1000", *elsewhere).out.splitlines()[-1]
+    assert last.startswith("captured nameservers: ")
+    assert LOOKUP[3] in last
+
+
 REFUSED = {
     "a port": (["--dns-port", "70000"], "'70000' is not a port"),
     "one port twice": (["--dns-port", "15001"], "--outbound-port 15001: --dns-port is 15001 as well"),
