@@ -21,7 +21,7 @@ import click
 
 from meshdns.capture.errors import CaptureError
 from meshdns.init.errors import INTERRUPTED, InitError
-from meshdns.init.options import located
+from meshdns.init.options import located, refuse_unknown
 from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
@@ -61,6 +61,13 @@ class _LazyGroup(click.Group):
         importing.finished()
         command: click.Command = getattr(modules[0], cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        refuse_unknown(self, ctx, args)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from meshdns.init.options import refuse_unknown
+
 
 class LateGroup(click.Group):
     """A group with further commands in other modules: `late` maps a command's name to its module."""
@@ -26,3 +28,10 @@ class LateGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(importlib.import_module(self._late[cmd_name]), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        refuse_unknown(self, ctx, args)
+        return super().resolve_command(ctx, args)

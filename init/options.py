@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -116,6 +116,13 @@ def _flatten(_ctx: click.Context, _param: click.Parameter, values: tuple[tuple[A
 
 def _is_from_kubelet(variable: str, value: str) -> bool:
     return re.fullmatch(_KUBERNETES, f"{variable}={value}") is not None
+
+
+def refuse_unknown(group: click.Group, ctx: click.Context, args: Sequence[str]) -> None:
+    """Refuse the first word where no command of a group has that name, with the nearest that one has."""
+    name = args[0] if args else ""
+    if name and not name.startswith("-") and group.get_command(ctx, name) is None:
+        raise click.UsageError(f"No such command {name!r}{nearest(name, group.list_commands(ctx)) or '.'}", ctx)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

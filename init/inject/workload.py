@@ -106,7 +106,12 @@ def _workload(kind: str, root: Mapping[str, Any], path: Path) -> Workload:
     for field in ("containers", "initContainers", "volumes"):
         if not absent(spec.get(field)) and not _all_named(spec[field]):
             raise MalformedError((*pod_path, "spec", field), f"not a {kind}: each of its {field} needs a name")
-    return Workload(kind, _mapping(root, "metadata", path), pod, path, pod_path)
+    metadata = _mapping(root, "metadata", path)
+    for field in ("name", "generateName"):
+        if not absent(metadata.get(field)) and not isinstance(metadata[field], str):
+            reason = f"not a Kubernetes object: its {field} is no text: is it a template that is not rendered?"
+            raise MalformedError((*path, "metadata", field), reason)
+    return Workload(kind, metadata, pod, path, pod_path)
 
 
 def _all_named(parts: Any) -> bool:  # noqa: ANN401 - whatever a field says

@@ -22,6 +22,9 @@ def meshdns(*arguments: str, environment: dict[str, str] | None = None) -> subpr
     ("arguments", "message"),
     [
         (["no-such-command"], "No such command 'no-such-command'."),
+        (["resolvr"], "No such command 'resolvr': did you mean resolver?"),
+        (["capture", "stat"], "No such command 'stat': did you mean status?"),
+        (["resolver", "rum"], "No such command 'rum': did you mean run?"),
         (["capture", "plan", "--no-such-option"], "No such option"),
         (["capture", "plan", "--dns-port", "0"], "'0' is not a port: give a number from 1 to 65535"),
         (["resolver", "run", "--listen", "localhost"], "'localhost' is not an address with a port"),

@@ -216,6 +216,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b"apiVersion: v1\nkind: Pod\nspec: x\n",
         "standard input:3: not a Kubernetes",
     ),
+    "a template that is not rendered": (
+        b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}\nspec:\n  containers: [{name: a}]\n",
+        "standard input:4: not a Kubernetes object: its name is no text",
+    ),
+    "a prefix that is not rendered": (
+        b"apiVersion: v1\nkind: Pod\nmetadata:\n  generateName: [a]\nspec:\n  containers: [{name: a}]\n",
+        "standard input:4: not a Kubernetes object: its generateName is no text",
+    ),
     "a nameless container": (
         b"apiVersion: v1\nkind: Pod\nspec:\n  containers: [{image: x}]\n",
         "standard input:4: not a Pod: each of its containers needs a name",
