@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
@@ -169,6 +168,8 @@ def remove_file(path: str) -> None:
 
 
 def _take_socket() -> contextlib.AbstractContextManager[object] | None:
+    import socket  # noqa: PLC0415 - see rawnetlink.py
+
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         lock.bind("\0meshdns-capture")

@@ -12,27 +12,29 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
+from ipaddress import IPv6Address
 from typing import Final
 
 from meshdns.capture.errors import ApplyError, PreflightError
+from meshdns.capture.system import rawnetlink
 from meshdns.capture.system.proc import net_lines
 
 METRIC: Final = 1337
-LOOPBACK: Final = socket.inet_pton(socket.AF_INET6, "::1")
+LOOPBACK: Final = IPv6Address("::1").packed
 
-# linux/rtnetlink.h, linux/netlink.h
+# linux/rtnetlink.h
 _NEW_ROUTE: Final = 24
 _DELETE_ROUTE: Final = 25
-_REQUEST_AND_ACK: Final = 0x1 | 0x4
-_CREATE: Final = 0x400
+_IPV6: Final = 10
 _TABLE_LOCAL: Final = 255
 _PROTOCOL_STATIC: Final = 4
 _SCOPE_HOST: Final = 254
 _TYPE_LOCAL: Final = 2
+_LOCAL_ROUTE: Final = struct.pack(
+    "=BBBBBBBBI", _IPV6, 128, 0, 0, _TABLE_LOCAL, _PROTOCOL_STATIC, _SCOPE_HOST, _TYPE_LOCAL, 0
+)
 _DESTINATION, _INTERFACE, _PRIORITY = 1, 4, 6
-_ERROR_BYTES: Final = 16 + 4
 
 
 def reachable() -> frozenset[str]:
@@ -52,7 +54,7 @@ def _rows(name: str) -> list[list[str]]:
 
 def make_reachable(interface: str) -> None:
     """Make ::1 reachable by way of an interface; one that has just gone or gone down is left."""
-    code = _request(_NEW_ROUTE, _CREATE, interface)
+    code = _request(_NEW_ROUTE, rawnetlink.CREATE, interface)
     if code not in {0, errno.EEXIST, errno.ENODEV, errno.ENETDOWN}:
         raise _error(f"cannot make ::1 reachable by way of {interface}", code)
 
@@ -72,22 +74,19 @@ def _error(what: str, code: int) -> ApplyError | PreflightError:
 
 def _request(kind: int, flags: int, interface: str) -> int:
     """Send one request about the route; returns the kernel's error number, 0 for none."""
+    import socket  # noqa: PLC0415 - see rawnetlink.py
+
     try:
-        index = socket.if_nametoindex(interface)
+        route = (
+            _LOCAL_ROUTE
+            + rawnetlink.attribute(_DESTINATION, LOOPBACK)
+            + rawnetlink.attribute(_INTERFACE, struct.pack("=I", socket.if_nametoindex(interface)))
+            + rawnetlink.attribute(_PRIORITY, struct.pack("=I", METRIC))
+        )
     except OSError:
         return errno.ENODEV
-    route = struct.pack(
-        "=BBBBBBBBI", socket.AF_INET6, 128, 0, 0, _TABLE_LOCAL, _PROTOCOL_STATIC, _SCOPE_HOST, _TYPE_LOCAL, 0
-    )
-    for attribute, value in (
-        (_DESTINATION, LOOPBACK),
-        (_INTERFACE, struct.pack("=I", index)),
-        (_PRIORITY, struct.pack("=I", METRIC)),
-    ):
-        route += struct.pack("=HH", 4 + len(value), attribute) + value
-    header = struct.pack("=IHHII", 16 + len(route), kind, _REQUEST_AND_ACK | flags, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-        kernel.send(header + route)
-        answer = kernel.recv(4096)
-    (code,) = struct.unpack_from("=i", answer, 16) if len(answer) >= _ERROR_BYTES else (-errno.EIO,)
-    return -int(code)
+    try:
+        rawnetlink.ask(rawnetlink.ROUTE, kind, flags, route)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
