@@ -15,13 +15,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
 
-from meshdns.resolver.serve.address import SocketAddress
-
 T = TypeVar("T")
 
 MAX_PORT = 65535
-MAX_NAME_CHARACTERS = 253
-DNS_PORT = 53
 MAX_ID = 2**32 - 2
 """The kernel keeps 2**32-1 for "no such id"."""
 MAX_INTERFACE_BYTES = 15
@@ -129,34 +125,6 @@ class AddressType(click.ParamType[Any]):
         return address
 
 
-class SocketAddressType(click.ParamType[SocketAddress]):
-    """`127.0.0.1:53`, `[::1]:53`; where a default port is given also `127.0.0.1` and `::1`."""
-
-    name = "address:port"
-
-    def __init__(self, default_port: int | None = None) -> None:
-        self.default_port = default_port
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SocketAddress:
-        if isinstance(value, SocketAddress):
-            return value
-        text = str(value).strip()
-        if self.default_port is not None:
-            try:
-                return SocketAddress(ip_address(text), self.default_port)
-            except ValueError:
-                pass  # it has a port, or is refused below
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        try:
-            address = ip_address(host[1:-1] if bracketed else host)
-        except ValueError:
-            self.fail(f"{text!r} is not an address with a port: write 127.0.0.1:15053 or [::1]:15053", param, ctx)
-        if not colon or bracketed != isinstance(address, IPv6Address):
-            self.fail(f"{text!r} is not an address with a port: write 127.0.0.1:15053 or [::1]:15053", param, ctx)
-        return SocketAddress(address, PORT.convert(port, param, ctx))
-
-
 class SecondsType(click.ParamType[float]):
     """A time in seconds, above 0 unless `zero` allows it, at most a week."""
 
@@ -198,37 +166,6 @@ class InterfaceType(click.ParamType[str]):
         return text
 
 
-class HostNameType(click.ParamType[str]):
-    """A DNS name in text, at most 253 characters; lower-case and without a trailing dot from here on (RFC 1123)."""
-
-    name = "name"
-    label = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip().lower().removesuffix(".")
-        if len(text) > MAX_NAME_CHARACTERS or not all(map(self.label.fullmatch, text.split("."))):
-            self.fail(
-                f"{value!r} is not a DNS name: labels of letters, digits and hyphens, with dots between", param, ctx
-            )
-        return text
-
-
-class ZoneType(click.ParamType[tuple[str, SocketAddress]]):
-    """`SUFFIX=ADDRESS[:PORT]`: names under the suffix are asked there."""
-
-    name = "suffix=address[:port]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, SocketAddress]:
-        if isinstance(value, tuple):
-            return value
-        suffix, equals, server = str(value).partition("=")
-        if not equals:
-            self.fail(f"{value!r} names no server: write corp.example=10.0.0.53", param, ctx)
-        return HOST_NAME.convert(suffix, param, ctx), SERVER.convert(server, param, ctx)
-
-
 class IdType(click.ParamType[int]):
     """A user's or a group's number, or a name that is looked up at once."""
 
@@ -254,9 +191,6 @@ CIDR = CidrType()
 ADDRESS = AddressType()
 INTERFACE = InterfaceType()
 SECONDS = SecondsType()
-HOST_NAME = HostNameType()
-SERVER = SocketAddressType(DNS_PORT)
-ZONE = ZoneType()
 USER = IdType("user", lambda name: pwd.getpwnam(name).pw_uid)
 GROUP = IdType("group", lambda name: grp.getgrnam(name).gr_gid)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from meshdns.capture.errors import SpecError
 from meshdns.capture.values import dataclass
@@ -92,6 +92,13 @@ class Server:
 
     network: Network
     interface: str | None = None
+
+    @classmethod
+    def at(cls, address: Address, interface: str | None = None) -> Server:
+        """Return the server at an address; the unspecified one means this machine, as everywhere in resolv.conf(5)."""
+        if address.is_unspecified:
+            address = IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")  # noqa: PLR2004 - IP version
+        return cls(ip_network(address), interface)
 
     def __str__(self) -> str:
         single = self.network.prefixlen == self.network.max_prefixlen

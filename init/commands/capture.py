@@ -31,8 +31,8 @@ from meshdns.init.capture_options import (
     istio_documents,
     place_options,
     spec_options,
-    warned_spec,
 )
+from meshdns.init.capture_spec import warned_spec
 from meshdns.init.istio_options import found as found_of_istio
 from meshdns.init.late import LateGroup
 from meshdns.init.present import waiting

@@ -14,7 +14,8 @@ from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.prove.doctor import PORT_TAKEN, Finding, Level, examine
 from meshdns.capture.prove.gather import gather
 from meshdns.capture.system.namespace import entered
-from meshdns.init.capture_options import any_given, place_options, spec_options, warned_spec
+from meshdns.init.capture_options import any_given, place_options, spec_options
+from meshdns.init.capture_spec import warned_spec
 
 FOUND_AN_ERROR = 1
 

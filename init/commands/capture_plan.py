@@ -9,7 +9,8 @@ from meshdns.capture.apply.install import new_record
 from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system.namespace import entered
 from meshdns.init import capture_report as report
-from meshdns.init.capture_options import care_options, istio_documents, place_options, spec_options, warned_spec
+from meshdns.init.capture_options import care_options, istio_documents, place_options, spec_options
+from meshdns.init.capture_spec import warned_spec
 from meshdns.init.commands.capture import no_dns
 from meshdns.init.version import VERSION
 

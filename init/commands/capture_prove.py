@@ -14,12 +14,11 @@ from meshdns.capture.system.namespace import entered
 from meshdns.init import defaults
 from meshdns.init.capture_options import (
     any_given,
-    listed_servers,
     place_options,
     recorded_options,
     rules_only_option,
-    to_spec,
 )
+from meshdns.init.capture_spec import listed_servers, to_spec
 
 
 @click.command()

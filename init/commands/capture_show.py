@@ -19,7 +19,8 @@ from meshdns.capture.policy.spec import Address, CaptureSpec, Family
 from meshdns.capture.policy.terms import DNS
 from meshdns.capture.system.namespace import addresses, entered
 from meshdns.init import capture_report as report
-from meshdns.init.capture_options import any_given, place_options, recorded_options, warned_spec
+from meshdns.init.capture_options import any_given, place_options, recorded_options
+from meshdns.init.capture_spec import warned_spec
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 
 DRIFT = 10

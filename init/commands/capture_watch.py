@@ -17,7 +17,8 @@ from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import CaptureSpec, Server
 from meshdns.capture.system.namespace import entered
 from meshdns.init import logs
-from meshdns.init.capture_options import any_given, listed_servers, log_option, place_options, recorded_options, to_spec
+from meshdns.init.capture_options import any_given, log_option, place_options, recorded_options
+from meshdns.init.capture_spec import listed_servers, to_spec
 from meshdns.init.errors import INTERRUPTED
 from meshdns.init.stopping import stop_on_signals
 from meshdns.init.version import VERSION

@@ -15,16 +15,13 @@ from meshdns.init.istio_options import istio_options
 from meshdns.init.late import LateGroup
 from meshdns.init.options import Settings
 from meshdns.init.parameters import (
-    HOST_NAME,
     SECONDS,
-    SERVER,
     USER,
-    ZONE,
     CidrType,
     NumberType,
     SecondsType,
-    SocketAddressType,
 )
+from meshdns.init.server_parameters import HOST_NAME, SERVER, ZONE, SocketAddressType
 from meshdns.resolver.serve.settings import BeforeLoaded, LeaseFamilies
 
 LATE = {

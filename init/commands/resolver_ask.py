@@ -15,7 +15,7 @@ from meshdns.init import present
 from meshdns.init.ask import ask, ask_json
 from meshdns.init.commands.resolver import admin_option, resolver
 from meshdns.init.errors import MissingError
-from meshdns.init.parameters import SERVER
+from meshdns.init.server_parameters import SERVER
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.metrics import TYPE_NAMES
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from meshdns.init import defaults
-from meshdns.init.parameters import MAX_NAME_CHARACTERS, SocketAddressType
+from meshdns.init.server_parameters import MAX_NAME_CHARACTERS, SocketAddressType
 from meshdns.resolver.serve.address import SocketAddress
 
 _TAKEN: Final = frozenset({defaults.DNS_PORT, defaults.RELAY_PORT})

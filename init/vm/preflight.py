@@ -18,7 +18,7 @@ from meshdns.capture.prove.gather import gather
 from meshdns.capture.system.listeners import Listener
 from meshdns.capture.system.outlive import BOOTED
 from meshdns.init import defaults
-from meshdns.init.capture_options import to_spec
+from meshdns.init.capture_spec import to_spec
 from meshdns.init.commands.capture import install
 from meshdns.init.commands.resolver import run
 from meshdns.init.errors import MissingError

@@ -17,7 +17,7 @@ import click
 from meshdns.capture.prove.doctor import RESOLVED
 from meshdns.init import defaults
 from meshdns.init.capture_options import SETTINGS as CAPTURE_SETTINGS
-from meshdns.init.capture_options import listed_servers
+from meshdns.init.capture_spec import listed_servers
 from meshdns.init.commands.capture import install
 from meshdns.init.commands.resolver import SETTINGS as RESOLVER_SETTINGS
 from meshdns.init.commands.resolver import run

@@ -12,22 +12,19 @@ from meshdns.init.parameters import (
     ADDRESS,
     CIDR,
     GROUP,
-    HOST_NAME,
     INTERFACE,
     PORT,
     PORT_RANGE,
     SECONDS,
-    SERVER,
     USER,
-    ZONE,
     CidrType,
     Keyword,
     ListType,
     NumberType,
     PortRange,
     SecondsType,
-    SocketAddressType,
 )
+from meshdns.init.server_parameters import HOST_NAME, SERVER, ZONE, SocketAddressType
 from meshdns.resolver.serve.address import SocketAddress
 
 ACCEPTED: list[tuple[click.ParamType[Any], str, object]] = [
