@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, TextIO
 
 from meshdns.init.errors import MissingError
@@ -77,39 +76,78 @@ def line_writer(target: str | None) -> LineWriter | None:
     """
     if target is None:
         return None
+    if target == "-":
+        return LineWriter("standard output", sys.stdout.fileno())
     try:
-        file = sys.stdout if target == "-" else Path(target).open("a", buffering=1)  # noqa: SIM115 - open as long as we run
+        descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise MissingError(f"cannot write {target}: {error.strerror}") from error
-    return LineWriter(target, file)
+    return LineWriter(target, descriptor)
 
 
 class LineWriter:
-    """A thread that writes lines, and a bounded queue before it; `dropped` lines found no room in it."""
+    """A thread that writes lines, and a bounded queue before it; what is lost is told when it begins and when it ends.
 
-    def __init__(self, target: str, file: TextIO) -> None:
-        self._target, self._file = target, file
+    No buffer stands behind the queue: what one holds back while a disk is full is neither lost nor written.
+    """
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self._name, self._descriptor = name, descriptor
         self._lines: queue.Queue[str | None] = queue.Queue(LINES_HELD)
-        self.dropped = 0
-        self._told = 0
+        self._without_room = self._unwritten = self._told = 0
+        self._begun = b""
+        """The rest of a line of which the disk took a part: it is written before anything else."""
         self._thread = threading.Thread(target=self._write_all, name="lines", daemon=True)
         self._thread.start()
         atexit.register(self._close)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines are lost: there was no room in the queue, or they could not be written."""
+        return self._without_room + self._unwritten
 
     def put(self, line: str) -> None:
         """Have a line written, or count it where there is no room for it."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
-            self.dropped += 1
+            self._without_room += 1
 
     def _write_all(self) -> None:
+        failing = False
         while (line := self._lines.get()) is not None:
-            with contextlib.suppress(OSError):
-                print(line, file=self._file, flush=True)
-            if self.dropped > self._told and self._lines.empty():
-                dropped, self._told = self.dropped - self._told, self.dropped
-                logger.warning("lines for %s were dropped, as nobody took them in time: %d", self._target, dropped)
+            error = self._write(f"{line}\n".encode())
+            if error is not None:
+                if not failing:
+                    cause = (error.strerror or str(error)).lower()
+                    logger.warning("cannot write to %s: %s: lines are lost until it takes them", self._name, cause)
+                failing = True
+            elif self._lines.empty():
+                if failing:
+                    self._tell_lost("%s takes lines again; of those before were lost: %d")
+                else:
+                    self._tell_lost("lines for %s were dropped, as nobody took them in time: %d")
+                failing = False
+        self._tell_lost("lines for %s were lost: %d")
+
+    def _write(self, line: bytes) -> OSError | None:
+        """Write a line; return what keeps it from being written whole. Only one that was not even begun is lost."""
+        left = self._begun + line
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            is_begun = len(left) < len(line)
+            self._unwritten += not is_begun
+            self._begun = left if is_begun else left[: -len(line)]
+            return error
+        self._begun = b""
+        return None
+
+    def _tell_lost(self, text: str) -> None:
+        lost, self._told = self.dropped - self._told, self.dropped
+        if lost:
+            logger.warning(text, self._name, lost)
 
     def _close(self) -> None:
         """Let what is there be written, but wait for no reader that stalls."""

@@ -81,7 +81,7 @@ class RelayCompanion:
         yield number("meshdns_relay_accept_pauses", "counter", "Nobody accepted: too many.", counters.accept_pauses)
         yield number("meshdns_relay_resets", "counter", "Ended by a reset of either side.", counters.resets)
         dropped = self._options.log.dropped if self._options.log else 0
-        yield number("meshdns_relay_log_dropped", "counter", "Lines of --access-log that nobody took in time.", dropped)
+        yield number("meshdns_relay_log_dropped", "counter", "Lines of --access-log that were lost.", dropped)
         directions = [(("sent",), counters.sent_bytes), (("received",), counters.received_bytes)]
         yield Metric("meshdns_relay_bytes", "counter", "Bytes to and from endpoints.", ("direction",), directions)
         yield Metric(

@@ -188,7 +188,7 @@ def _queries(resolver: Resolver) -> Iterator[Metric | Histogram]:
     joined = resolver.forwarder.counters.joined
     log = resolver.settings.query_log
     unwritten = log.dropped if log else 0
-    yield number("meshdns_query_log_dropped", "counter", "Lines of --query-log that nobody took in time.", unwritten)
+    yield number("meshdns_query_log_dropped", "counter", "Lines of --query-log that were lost.", unwritten)
     yield number("meshdns_joined", "counter", "Queries that waited for an equal one on its way.", joined)
 
 

@@ -28,9 +28,11 @@ class LeaseFamilies(StrEnum):
 
 
 class LineSink(Protocol):
-    """Where lines of a log go without anybody waiting; `dropped` of them were not taken in time."""
+    """Where lines of a log go without anybody waiting."""
 
-    dropped: int
+    @property
+    def dropped(self) -> int:
+        """How many lines are lost."""
 
     def put(self, line: str) -> None:
         """Take a line without its end, or drop it."""
