@@ -104,7 +104,7 @@ class Resolver:
         self._interrupted = False
         self._notifier = Notifier()
         self._told_ready = False
-        self._told_unrelayed = False
+        self._told_of_leases = False
 
     async def run(self, held: Iterable[signal.Signals] = ()) -> None:
         """Serve until SIGTERM or SIGINT, then leave in good order; a second one ends that at once."""
@@ -255,10 +255,21 @@ class Resolver:
         self.table = table
         for datagram in self.datagrams:
             datagram.table = table
-        if not self.companions and not self._told_unrelayed and table.leased:
-            self._told_unrelayed = True
-            logger.warning("leased addresses are answered, but nothing stands behind them: --no-relay")
+        self._tell_of_leases()
         self._tell_ready()
+
+    def _tell_of_leases(self) -> None:
+        """Say once, as soon as there are any, what leases lack."""
+        if self._told_of_leases or not self.table.leased:
+            return
+        self._told_of_leases = True
+        if not self.companions:
+            logger.warning("leased addresses are answered, but nothing stands behind them: --no-relay")
+        if self.settings.table.auto_allocate and self.settings.table.state is None:
+            logger.warning(
+                "leases are only as stable as the manifests: after a restart a name may have another address: "
+                "give --state DIR to keep them"
+            )
 
     def _tell_ready(self) -> None:
         """Say once that everything is there, as soon as it is."""

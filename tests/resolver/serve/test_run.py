@@ -45,6 +45,30 @@ def test_leases_without_a_relay_are_told_once(entries: Path, tmp_path: Path) -> 
         assert one.log.read_text().count("nothing stands behind them: --no-relay") == 1
 
 
+LEASED_BY_ISTIO = "status: {addresses: [{host: auto.internal, value: 240.240.0.1}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        pytest.param((), "", 1, id="nowhere"),
+        pytest.param(("--state", "{home}"), "", 0, id="in a ledger"),
+        pytest.param(("--no-auto-allocate",), LEASED_BY_ISTIO, 0, id="by Istio"),
+    ],
+)
+def test_leases_that_are_kept_nowhere_are_told_once(
+    options: tuple[str, ...], status: str, told: int, entries: Path, tmp_path: Path
+) -> None:
+    """Without --state leases of our own may move with a restart, and the log says so, once; of others' it does not."""
+    (entries / "a.yaml").write_text(ADDRESS_AND_AUTO + status)
+    given = [option.format(home=tmp_path / "state") for option in options]
+    with running(entries, tmp_path / "home", *given) as one:
+        one.wait_for("auto.internal", ["240.240.0.1"])
+        (entries / "late.yaml").write_text(ONE_MORE.replace("resolution", "addresses: [192.0.2.1]\n  resolution"))
+        one.wait_for("late.internal", ["192.0.2.1"])
+        assert one.log.read_text().count("give --state DIR to keep them") == told
+
+
 def test_an_added_entry_is_answered_within_a_second(entries: Path, tmp_path: Path) -> None:
     """A file that appears is answered within a second of the child's start; a file that goes takes its names along."""
     with running(entries, tmp_path / "home") as one:
