@@ -13,7 +13,7 @@ VERSION: Final = "0.1.0"
 
 _BUILT: Final = "commit"
 """Beside this file in a wheel, written when it is built (setup.py); a checkout has none."""
-_SHA: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SHA: Final = r"[0-9a-f]{40}([0-9a-f]{24})?"
 
 
 def commit() -> str | None:
@@ -38,7 +38,7 @@ def head(git: Path) -> str | None:
             said = _resolve(git, said.removeprefix("ref: "))
     except (OSError, UnicodeDecodeError):
         return None
-    return said if _SHA.fullmatch(said) else None
+    return said if re.fullmatch(_SHA, said) else None
 
 
 def _resolve(git: Path, ref: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family
-from meshdns.capture.system.listeners import addresses_of, listeners
 
 
 def check_virtual(spec: CaptureSpec) -> None:
@@ -14,7 +13,11 @@ def check_virtual(spec: CaptureSpec) -> None:
 
     A redirect leads to the address of the interface by which a packet came in, never to loopback.
     """
-    found = tuple(listeners()) if spec.virtual_interfaces else ()
+    if not spec.virtual_interfaces:
+        return
+    from meshdns.capture.system.listeners import addresses_of, listeners  # noqa: PLC0415 - 3 ms, and hardly any has one
+
+    found = tuple(listeners())
     for interface in spec.virtual_interfaces:
         ours = [address for address in addresses_of(interface) if Family.of(address) in spec.families]
         if not ours:

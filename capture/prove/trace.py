@@ -29,7 +29,8 @@ from meshdns.capture.policy.ruleset import (
 )
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Ports
 from meshdns.capture.policy.terms import DNS, LO, TCP_AND_UDP
-from meshdns.capture.system.runner import run, stream
+from meshdns.capture.system.runner import run
+from meshdns.capture.system.stream import stream
 
 TABLE: Final = f"inet {TRACE_NAME}"
 TRACED: Final = frozenset({"nft", "iptables-nft"})

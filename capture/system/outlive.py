@@ -6,12 +6,14 @@ Else as a process with a session of its own.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from meshdns.capture.errors import PreflightError
 from meshdns.capture.system.namespace import NAMED, OWN
-from meshdns.capture.system.runner import run, start
+from meshdns.capture.system.runner import run
 
 BOOTED: Final = Path("/run/systemd/system")
 """Exists where systemd is the init system (sd_booted(3))."""
@@ -22,7 +24,22 @@ def outlive(unit: str, command: Sequence[str]) -> None:
     place = _place_for_units()
     if place is not None and run(unit_command(unit, place, command)).exit_code == 0:
         return
-    start(command)
+    _start(command)
+
+
+def _start(command: Sequence[str]) -> None:
+    """Start a program that goes on without us, in a session of its own and in the calling thread's namespaces."""
+    try:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as error:
+        raise PreflightError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
 def unit_command(unit: str, netns: str, command: Sequence[str]) -> list[str]:

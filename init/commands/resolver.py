@@ -216,7 +216,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
     Example:
       meshdns resolver run --manifests /etc/meshdns/entries --state /var/lib/meshdns
     """
-    holding.hold()
+    held = holding.hold()
     importing.begun()
     with _without_tls():  # the commands that ask do without all of it, 80 ms
         from meshdns.init.serving import companions, serve_settings  # noqa: PLC0415
@@ -225,7 +225,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click passes what the options
 
     logs.set_up(options["log_level"], options["log_format"])
     settings = serve_settings(options)
-    serve(settings, companions(settings, options), holding.HELD)
+    serve(settings, companions(settings, options), held)
 
 
 @contextlib.contextmanager
