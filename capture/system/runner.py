@@ -80,7 +80,7 @@ def _spawn(arguments: Sequence[str], ends: Sequence[IO[bytes]]) -> int:
     standard = [(os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in enumerate(ends)]
     try:
         # Python ignores SIGPIPE, and programs rely on being ended by it (signal(7)).
-        return os.posix_spawn(program, arguments, environment, file_actions=standard, setsigdef=(_SIGPIPE,))
+        return os.posix_spawn(program, list(arguments), environment, file_actions=standard, setsigdef=(_SIGPIPE,))
     except OSError as error:
         raise PreflightError(f"cannot run {arguments[0]}: {error.strerror}") from error
     finally:
