@@ -26,7 +26,6 @@ from meshdns.capture.policy.spec import (
 )
 from meshdns.capture.system.namespace import global_families
 from meshdns.init import defaults
-from meshdns.init.parameters import PortRange
 from meshdns.resolver.query.resolvconf import ResolvConf, parse
 
 T = TypeVar("T")
@@ -158,8 +157,8 @@ def _owner_groups(groups: tuple[int | str, ...]) -> tuple[int, ...] | None:
     return _unique(numbers) or None
 
 
-def _ports(ports: Iterable[PortRange | str]) -> tuple[Ports, ...]:
-    return _unique(ALL_PORTS if isinstance(one, str) else Ports(one.first, one.last) for one in ports)
+def _ports(ports: Iterable[Ports | str]) -> tuple[Ports, ...]:
+    return _unique(ALL_PORTS if isinstance(one, str) else one for one in ports)
 
 
 def _unique(values: Iterable[T]) -> tuple[T, ...]:

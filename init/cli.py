@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
 
@@ -26,23 +26,15 @@ from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
 from meshdns.resolver.errors import ResolverError
 
-
-class _Entry(NamedTuple):
-    help: str
-    modules: tuple[str, ...]
-
-
 COMMANDS: Final = {
-    "capture": _Entry(
-        "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.", ("capture",)
-    ),
-    "resolver": _Entry("Answer the names of mounted ServiceEntries; forward every other name.", ("resolver",)),
-    "inject": _Entry("Print Kubernetes manifests with capture and the resolver in their pods.", ("inject",)),
-    "vm": _Entry("Set this machine up for meshdns, look at it, take everything back.", ("vm",)),
-    "demo": _Entry("Show all of it on this machine, in throw-away network namespaces.", ("demo",)),
-    "completion": _Entry("Print what makes a shell complete these commands with the Tab key.", ("completion",)),
+    "capture": "Send port-53 traffic, and traffic to allocated addresses, to the local resolver and relay.",
+    "resolver": "Answer the names of mounted ServiceEntries; forward every other name.",
+    "inject": "Print Kubernetes manifests with capture and the resolver in their pods.",
+    "vm": "Set this machine up for meshdns, look at it, take everything back.",
+    "demo": "Show all of it on this machine, in throw-away network namespaces.",
+    "completion": "Print what makes a shell complete these commands with the Tab key.",
 }
-"""The first module of a command holds it; the others add to it."""
+"""Each stands in the module of its name, below `commands`."""
 
 USAGE = 2
 MISSING = 3
@@ -57,9 +49,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        modules = [importlib.import_module(f"meshdns.init.commands.{name}") for name in COMMANDS[cmd_name].modules]
+        module = importlib.import_module(f"meshdns.init.commands.{cmd_name}")
         importing.finished()
-        command: click.Command = getattr(modules[0], cmd_name)
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(
@@ -71,7 +63,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature

@@ -11,27 +11,13 @@ import pwd
 import re
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 
+from meshdns.capture.policy.spec import MAX_ID, MAX_INTERFACE_BYTES, MAX_PORT, Ports
+
 T = TypeVar("T")
-
-MAX_PORT = 65535
-MAX_ID = 2**32 - 2
-"""The kernel keeps 2**32-1 for "no such id"."""
-MAX_INTERFACE_BYTES = 15
-"""IFNAMSIZ less the closing zero byte (linux/if.h)."""
-
-
-class PortRange(NamedTuple):
-    """Ports from `first` to `last`, both included, 1-65535; `first == last` for a single port."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 def _is_number(text: str, least: int, most: int) -> bool:
@@ -65,13 +51,13 @@ class NumberType(click.ParamType[int]):
         return int(text)
 
 
-class PortRangeType(click.ParamType[PortRange]):
+class PortRangeType(click.ParamType[Ports]):
     """`80` or `8000-8010`."""
 
     name = "port[-port]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PortRange:
-        if isinstance(value, PortRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ports:
+        if isinstance(value, Ports):
             return value
         text = str(value).strip()
         if not re.fullmatch(r"\d+(-\d+)?", text, re.ASCII):
@@ -81,7 +67,7 @@ class PortRangeType(click.ParamType[PortRange]):
         high = PORT.convert(last, param, ctx) if dash else low
         if low > high:
             self.fail(f"{value!r} is empty: write {high}-{low}", param, ctx)
-        return PortRange(low, high)
+        return Ports(low, high)
 
 
 class CidrType(click.ParamType[Any]):

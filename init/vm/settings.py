@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 
+from meshdns.capture.policy.spec import MAX_ID
 from meshdns.capture.prove.doctor import RESOLVED
 from meshdns.init import defaults
 from meshdns.init.capture_options import SETTINGS as CAPTURE_SETTINGS
@@ -22,7 +23,6 @@ from meshdns.init.commands.capture import install
 from meshdns.init.commands.resolver import SETTINGS as RESOLVER_SETTINGS
 from meshdns.init.commands.resolver import run
 from meshdns.init.options import Settings
-from meshdns.init.parameters import MAX_ID
 from meshdns.init.proxyconfig import proxy_settings
 from meshdns.init.vm import layout
 from meshdns.init.vm.account import gid_of, uid_of

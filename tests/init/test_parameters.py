@@ -8,6 +8,7 @@ from typing import Any
 import click
 import pytest
 
+from meshdns.capture.policy.spec import Ports
 from meshdns.init.parameters import (
     ADDRESS,
     CIDR,
@@ -21,7 +22,6 @@ from meshdns.init.parameters import (
     Keyword,
     ListType,
     NumberType,
-    PortRange,
     SecondsType,
 )
 from meshdns.init.server_parameters import HOST_NAME, SERVER, ZONE, SocketAddressType
@@ -30,8 +30,8 @@ from meshdns.resolver.serve.address import SocketAddress
 ACCEPTED: list[tuple[click.ParamType[Any], str, object]] = [
     (PORT, "1", 1),
     (PORT, "65535", 65535),
-    (PORT_RANGE, "80", PortRange(80, 80)),
-    (PORT_RANGE, "8000-8010", PortRange(8000, 8010)),
+    (PORT_RANGE, "80", Ports(80, 80)),
+    (PORT_RANGE, "8000-8010", Ports(8000, 8010)),
     (CIDR, "10.0.0.0/8", ip_network("10.0.0.0/8")),
     (CIDR, "192.0.2.1", ip_network("192.0.2.1/32")),
     (CIDR, "fd00::/8", ip_network("fd00::/8")),
