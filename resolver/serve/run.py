@@ -339,11 +339,15 @@ class Resolver:
         """Stop beating, answer until nothing is redirected here any more, let connections finish."""
         if self._hurrying.is_set():
             return
-        logger.info("ending: connections have up to %.0f s to finish", DRAIN_S)
         answer_s = 0.0
+        phases = []
         if self.heartbeat is not None:
             self.heartbeat.stop()
             answer_s = self.settings.heartbeat_timeout_s + SILENT_BEFORE_END_S
+            phases.append(f"lookups may still be sent here for {answer_s:g} s")
+        if self.companions:
+            phases.append(f"connections have up to {DRAIN_S:g} s to finish")
+        logger.info("ending: %s", "; then ".join(phases) or "at once")
         await asyncio.sleep(answer_s)  # until then lookups and connections are still sent here
         await asyncio.gather(*(companion.drain(DRAIN_S) for companion in self.companions))
 

@@ -66,6 +66,7 @@ def test_a_signal_during_the_start_is_acted_on_later(number: signal.Signals, ent
             process.kill()
 
 
+BEATING = ("--heartbeat", "--proxy-uid", str(os.getuid()))
 TELLING = "import signal; print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))); raise SystemExit"
 
 
@@ -87,13 +88,31 @@ def test_signals_are_held_back_before_anything_is_imported(
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_the_end(second: signal.Signals, code: int, entries: Path, tmp_path: Path) -> None:
     """SIGTERM answers on for a minute here, until nothing is redirected any more; who does not wait says so again."""
-    beating = ("--heartbeat", "--proxy-uid", str(os.getuid()), "--heartbeat-timeout", "60")
-    with running(entries, tmp_path / "home", *beating) as one:
+    with running(entries, tmp_path / "home", *BEATING, "--heartbeat-timeout", "60") as one:
         one.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "ending: connections have up to" in one.log.read_text())
+        wait_until(lambda: "ending: lookups may still be sent here for 61 s" in one.log.read_text())
         assert one.addresses("auto.internal") == ["240.240.0.1"]
         one.process.send_signal(second)
         assert one.process.wait(WITHIN_S) == code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((*BEATING, "--relay"), "ending: lookups may still be sent here for 4 s; then connections have up to 25 s to finish"),
+        (BEATING, "ending: lookups may still be sent here for 4 s"),
+        (("--relay",), "ending: connections have up to 25 s to finish"),
+        ((), "ending: at once"),
+    ],
+)
+def test_an_end_says_what_it_waits_for(
+    options: Sequence[str], said: str, entries: Path, tmp_path: Path
+) -> None:
+    """By the heartbeat's timeout the kernel still sends lookups; connections are those through the relay."""
+    relay_listen = ("--relay-listen", f"127.0.0.1:{free_port()}")
+    with running(entries, tmp_path / "home", *options, *relay_listen) as one:
+        one.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: f"INFO meshdns.resolver: {said}\n" in one.log.read_text())
 
 
 def removed(one: Running, home: Path) -> int:
