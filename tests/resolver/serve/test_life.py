@@ -99,20 +99,18 @@ def test_a_second_signal_ends_the_end(second: signal.Signals, code: int, entries
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((*BEATING, "--relay"), "ending: lookups may still be sent here for 4 s; then connections have up to 25 s to finish"),
-        (BEATING, "ending: lookups may still be sent here for 4 s"),
-        (("--relay",), "ending: connections have up to 25 s to finish"),
-        ((), "ending: at once"),
+        ((*BEATING, "--relay"), "lookups may still be sent here for 4 s; then connections have up to 25 s to finish"),
+        (BEATING, "lookups may still be sent here for 4 s"),
+        (("--relay",), "connections have up to 25 s to finish"),
+        ((), "at once"),
     ],
 )
-def test_an_end_says_what_it_waits_for(
-    options: Sequence[str], said: str, entries: Path, tmp_path: Path
-) -> None:
+def test_an_end_says_what_it_waits_for(options: Sequence[str], said: str, entries: Path, tmp_path: Path) -> None:
     """By the heartbeat's timeout the kernel still sends lookups; connections are those through the relay."""
     relay_listen = ("--relay-listen", f"127.0.0.1:{free_port()}")
     with running(entries, tmp_path / "home", *options, *relay_listen) as one:
         one.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: f"INFO meshdns.resolver: {said}\n" in one.log.read_text())
+        wait_until(lambda: f"INFO meshdns.resolver: ending: {said}\n" in one.log.read_text())
 
 
 def removed(one: Running, home: Path) -> int:
