@@ -63,4 +63,17 @@ def _check_manifests(paths: Sequence[Path]) -> None:
         except OSError as error:
             raise PreflightError(f"cannot read the manifests at {path}: {error.strerror}") from error
     if paths and not os.access(sys.executable, os.X_OK, effective_ids=True):
-        raise PreflightError(f"cannot load manifests: {sys.executable or 'Python'} cannot be executed")
+        raise PreflightError(f"cannot load manifests: {_why_not_python(Path(sys.executable or 'python'))}")
+
+
+def _why_not_python(python: Path) -> str:
+    """Say what keeps this user from its own interpreter, which every load is a child of."""
+    what, fix = f"execute {python}", python
+    for directory in (*reversed(python.parents), *reversed(python.resolve().parents)):
+        if not os.access(directory, os.X_OK, effective_ids=True):
+            what, fix = f"reach {python}: it may not search {directory}", directory
+            break
+    return (
+        f"uid {os.geteuid()} cannot {what}: `chmod a+x {fix}`, or install meshdns where every user may look, "
+        f"such as under /opt"
+    )

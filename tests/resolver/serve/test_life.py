@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -138,6 +141,41 @@ def test_a_passed_socket_that_nobody_listens_for_is_named() -> None:
         passed = {(int(socket.SOCK_DGRAM), "127.0.0.1", int(port)): udp.fileno()}
         with pytest.raises(PreflightError, match=rf"bound to 127\.0\.0\.1:{port}, which no --listen names"):
             open_listeners([], passed)
+
+
+STRANGER = """
+import os, sys
+from meshdns.init.cli import run
+import meshdns.init.serving, meshdns.resolver.serve.run  # now, for a stranger may be kept from these files too
+os.setresuid(1337, 1337, 1337)
+sys.exit(run(["resolver", "run", "--no-heartbeat", "--manifests", "/"]))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("python", "reason"),
+    [
+        ("closed/python", "cannot reach {at}/closed/python: it may not search {at}/closed: `chmod a+x {at}/closed`"),
+        ("link", "cannot reach {at}/link: it may not search {at}/closed: `chmod a+x {at}/closed`"),
+        ("copy", "cannot execute {at}/copy: `chmod a+x {at}/copy`"),
+    ],
+)
+def test_a_python_that_our_user_may_not_run_is_told_with_what_bars_the_way(python: str, reason: str) -> None:
+    """A load is a child of the same Python, so one that was started by somebody else may be out of reach, by a link too."""
+    with tempfile.TemporaryDirectory() as directory:
+        at = Path(directory)
+        at.chmod(0o755)
+        (at / "closed").mkdir(0o700)
+        (at / "closed" / "python").symlink_to(sys.executable)
+        (at / "link").symlink_to("closed/python")
+        shutil.copy(sys.executable, at / "copy")
+        (at / "copy").chmod(0o700)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHOME": sys.base_prefix}
+        command = [at / python, "-c", STRANGER]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), done.stderr
+    assert f"cannot load manifests: uid 1337 {reason.format(at=at)}" in done.stderr
 
 
 def test_few_descriptors_are_left_to_forwarding(entries: Path, tmp_path: Path) -> None:
