@@ -43,7 +43,10 @@ def ask_json(admin: SocketAddress, path: str, parameters: Mapping[str, str] | No
         raise _nobody_there(admin, "the reply is not JSON") from error
 
 
-def _nobody_there(admin: SocketAddress, reason: object) -> MissingError:
+def _nobody_there(admin: SocketAddress, cause: object) -> MissingError:
+    if isinstance(cause, OSError) and cause.strerror:
+        cause = cause.strerror.lower()
     return MissingError(
-        f"cannot ask the resolver at {admin}: {reason}: is `meshdns resolver run` running, with this --admin?"
+        f"cannot ask the resolver at {admin}: {cause}: is `meshdns resolver run` running here? "
+        "give --admin where its admin port is another"
     )

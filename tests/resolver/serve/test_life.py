@@ -162,7 +162,7 @@ sys.exit(run(["resolver", "run", "--no-heartbeat", "--manifests", "/"]))
     ],
 )
 def test_a_python_that_our_user_may_not_run_is_told_with_what_bars_the_way(python: str, reason: str) -> None:
-    """A load is a child of the same Python, so one that was started by somebody else may be out of reach, by a link too."""
+    """A load is a child of the same Python, so one that was started by somebody else may be out of reach."""
     with tempfile.TemporaryDirectory() as directory:
         at = Path(directory)
         at.chmod(0o755)
