@@ -63,8 +63,12 @@ class PortRangeType(click.ParamType[Ports]):
         if not re.fullmatch(r"\d+(-\d+)?", text, re.ASCII):
             self.fail(f"{text!r} is not a port and not a range of ports: write 80 or 8000-8010", param, ctx)
         first, dash, last = text.partition("-")
-        low = PORT.convert(first, param, ctx)
-        high = PORT.convert(last, param, ctx) if dash else low
+        if not dash:
+            port = PORT.convert(first, param, ctx)
+            return Ports(port, port)
+        if not all(_is_number(end, 1, MAX_PORT) for end in (first, last)):
+            self.fail(f"{text!r} is not a range of ports: they go from 1 to {MAX_PORT}", param, ctx)
+        low, high = int(first), int(last)
         if low > high:
             self.fail(f"{value!r} is empty: write {high}-{low}", param, ctx)
         return Ports(low, high)

@@ -92,6 +92,7 @@ def _planned(option: str, text: str, way: str) -> tuple[int, str, str]:
 @given(text=TEXTS)
 @example(text="a\nadd table x")
 @example(text="fe80::1%")
+@example(text="0-0")
 @example(text='eth0"; flush ruleset; #')
 def test_a_value_is_understood_or_refused(option: str, way: str, text: str) -> None:
     """Exit 0 and a script of our own statements, or exit 2 and one line that names the option or its variable."""
