@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from meshdns.init import defaults
+from meshdns.init.errors import ConfigurationError
 from meshdns.init.logs import line_writer
 from meshdns.init.relaying import RelayCompanion, RelayOptions
 from meshdns.init.version import VERSION
@@ -23,10 +25,11 @@ from meshdns.resolver.table import pools as lease_pools
 
 
 def serve_settings(options: Mapping[str, Any]) -> ServeSettings:
-    """Build the resolver's settings from the options of `meshdns resolver run`; SettingsError if they contradict."""
+    """Build the resolver's settings from the options of `meshdns resolver run`; exit code 2 if they contradict."""
+    _refuse_shared(options)
     return ServeSettings(
         version=VERSION,
-        listen=options["listen"] or _loopback(defaults.DNS_PORT),
+        listen=_listen(options),
         table=table_settings(options),
         forward=ForwardSettings(
             resolv_conf=options["resolv_conf"],
@@ -64,19 +67,43 @@ def table_settings(options: Mapping[str, Any]) -> TableSettings:
     )
 
 
-def _loopback(port: int) -> tuple[SocketAddress, ...]:
-    return (SocketAddress(ip_address("127.0.0.1"), port), SocketAddress(ip_address("::1"), port))
-
-
 def companions(settings: ServeSettings, options: Mapping[str, Any]) -> tuple[RelayCompanion, ...]:
     """Return what is to run beside the resolver: the relay, unless --no-relay says otherwise."""
     if not options["relay"]:
         return ()
     relay = RelayOptions(
-        listen=options["relay_listen"] or _loopback(defaults.RELAY_PORT),
+        listen=_relay_listen(options),
         version=settings.version,
         pools=settings.table.pools,
         refuse_undeclared_ports=options["undeclared_ports"] == "refuse",
         log=line_writer(options["access_log"]),
     )
     return (RelayCompanion(relay),)
+
+
+def _refuse_shared(options: Mapping[str, Any]) -> None:
+    """Refuse a port that two sockets of ours would have, by the same address or by the one for all of its family."""
+    given = [
+        *(("--listen", at) for at in _listen(options)),
+        ("--admin", options["admin"]),
+        *(("--relay-listen", at) for at in (_relay_listen(options) if options["relay"] else ())),
+    ]
+    for (option, at), (other_option, other) in itertools.combinations(given, 2):
+        same_port = (at.port, at.address.version) == (other.port, other.address.version)
+        if same_port and (at.address == other.address or at.address.is_unspecified or other.address.is_unspecified):
+            raise ConfigurationError(
+                f"cannot listen for {option} {at} and {other_option} {other}: one port has one listener: "
+                "give one of them another, or take it out"
+            )
+
+
+def _listen(options: Mapping[str, Any]) -> tuple[SocketAddress, ...]:
+    return options["listen"] or _loopback(defaults.DNS_PORT)
+
+
+def _relay_listen(options: Mapping[str, Any]) -> tuple[SocketAddress, ...]:
+    return options["relay_listen"] or _loopback(defaults.RELAY_PORT)
+
+
+def _loopback(port: int) -> tuple[SocketAddress, ...]:
+    return (SocketAddress(ip_address("127.0.0.1"), port), SocketAddress(ip_address("::1"), port))

@@ -62,10 +62,10 @@ def _listener(address: Address, port: int) -> socket.socket:
 
 
 def _why_not(address: Address, port: int, error: OSError) -> str:
-    text = f"cannot listen on {socket_text(address, port)}: {error.strerror}"
+    cause = str(error.strerror)
     if error.errno == errno.EADDRINUSE:
-        text += f" (`ss -ltnp sport = :{port}` shows by whom)"
-    return text
+        cause = f"the port is in use: see `ss -lntp 'sport = :{port}'`, or give another --relay-listen, or --no-relay"
+    return f"cannot listen on {socket_text(address, port)}: {cause}"
 
 
 def own_address(sock: socket.socket) -> SocketAddress:

@@ -83,7 +83,7 @@ class AdminServer:
         except OSError as error:
             # asyncio's own text names the address once more.
             cause = os.strerror(error.errno) if error.errno else error
-            raise PreflightError(f"cannot listen on {at} for --admin: {cause}") from error
+            raise PreflightError(f"cannot listen on {at} for --admin: {cause}: give another") from error
 
     async def stop(self) -> None:
         """Close the listener; replies under way are let go."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from meshdns.resolver.errors import PreflightError, SettingsError
+from meshdns.resolver.errors import PreflightError
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.datagram import RECEIVE_BUFFER_BYTES
 
@@ -45,11 +45,10 @@ class Opened(NamedTuple):
 def open_listeners(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int, str, int], int]) -> Opened:
     """Open every address, taking `passed` descriptors (see `passed_descriptors`) where they fit.
 
-    A missing ::1, on a machine without IPv6, is a warning as long as another address can be had. Raises SettingsError
-    for addresses that take each other's queries; PreflightError for an address that does not exist, a port in use, or
-    one that needs a privilege, and for a descriptor that fits no address: lookups that arrive there would be lost.
+    A missing ::1, on a machine without IPv6, is a warning as long as another address can be had. Raises
+    PreflightError for an address that does not exist, a port in use, or one that needs a privilege, and for a
+    descriptor that fits no address: lookups that arrive there would be lost.
     """
-    _refuse_doubled(addresses)
     _refuse_unknown(addresses, passed)
     listeners: list[Listener] = []
     warnings: list[str] = []
@@ -85,18 +84,6 @@ def passed_descriptors(environment: Mapping[str, str]) -> dict[tuple[int, str, i
             passed[found.type, host, port] = descriptor
         found.detach()  # it stays open for `open_listeners`
     return passed
-
-
-def _refuse_doubled(addresses: Sequence[SocketAddress]) -> None:
-    """Refuse an address that stands twice, or beside the one that stands for all of its family."""
-    for index, at in enumerate(addresses):
-        for other in addresses[:index]:
-            if other == at:
-                raise SettingsError(f"cannot listen on {at} twice: take one --listen {at} out")
-            same = (other.port, other.address.version) == (at.port, at.address.version)
-            if same and (other.address.is_unspecified or at.address.is_unspecified):
-                whole, part = (other, at) if other.address.is_unspecified else (at, other)
-                raise SettingsError(f"cannot listen on {part} beside {whole}, which takes its queries: take one out")
 
 
 def _refuse_unknown(addresses: Sequence[SocketAddress], passed: Mapping[tuple[int, str, int], int]) -> None:

@@ -86,7 +86,8 @@ def test_an_address_that_is_taken(pod: Namespace) -> None:
     with endpoint(pod, "127.0.0.1", 15001, hanging), pytest.raises(ListenError) as raised, relaying(pod, ROUTES):
         pass
     assert str(raised.value) == (
-        "cannot listen on 127.0.0.1:15001: Address already in use (`ss -ltnp sport = :15001` shows by whom)"
+        "cannot listen on 127.0.0.1:15001: the port is in use: see `ss -lntp 'sport = :15001'`, or give another "
+        "--relay-listen, or --no-relay"
     )
     assert raised.value.exit_code == 3
 

@@ -172,7 +172,7 @@ def test_a_python_that_our_user_may_not_run_is_told_with_what_bars_the_way(pytho
         shutil.copy(sys.executable, at / "copy")
         (at / "copy").chmod(0o700)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHOME": sys.base_prefix}
-        command = [at / python, "-c", STRANGER]
+        command = [str(at / python), "-c", STRANGER]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), done.stderr
     assert f"cannot load manifests: uid 1337 {reason.format(at=at)}" in done.stderr

@@ -19,7 +19,6 @@ import pytest
 from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS
 
-from meshdns.resolver.errors import SettingsError
 from meshdns.resolver.serve.address import SocketAddress
 from meshdns.resolver.serve.listeners import Opened, open_listeners
 
@@ -96,25 +95,6 @@ def opened_and_closed(addresses: Sequence[SocketAddress]) -> Opened:
     for listener in opened.listeners:
         listener.close()
     return opened
-
-
-@pytest.mark.parametrize(
-    ("addresses", "refusal"),
-    [
-        pytest.param(("127.0.0.1", "127.0.0.1"), r"listen on 127\.0\.0\.1:{port} twice", id="the same"),
-        pytest.param(("::1", "0:0::1"), r"listen on \[::1\]:{port} twice", id="the same, written otherwise"),
-        pytest.param(
-            ("127.0.0.2", "0.0.0.0"), r"127\.0\.0\.2:{port} beside 0\.0\.0\.0:{port}", id="and all of its family"
-        ),
-        pytest.param(("::", "::1"), r"\[::1\]:{port} beside \[::\]:{port}", id="all of its family, and it"),
-    ],
-)
-def test_addresses_that_cover_each_other_are_a_contradiction(addresses: Sequence[str], refusal: str) -> None:
-    """Each pair is named, as usage (exit code 2): nobody else has the port."""
-    port = free_port()
-    listen = [SocketAddress(ip_address(address), port) for address in addresses]
-    with pytest.raises(SettingsError, match=refusal.format(port=port)):
-        opened_and_closed(listen)
 
 
 def test_other_families_and_ports_are_other_addresses() -> None:

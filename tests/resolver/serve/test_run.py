@@ -251,7 +251,7 @@ def test_what_hinders_a_start_is_one_line_and_exit_3(tmp_path: Path) -> None:
     other_uid = start("--proxy-uid", str(os.getuid() + 1), "--listen", f"127.0.0.1:{free_port()}")
     for done, words in (
         (in_use, "the port is in use"),
-        (no_admin, f"cannot listen on {at} for --admin: Address already in use\n"),
+        (no_admin, f"cannot listen on {at} for --admin: Address already in use: give another\n"),
         (no_file, "resolv.conf"),
         (no_manifests, "cannot read the manifests at"),
         (other_uid, "heartbeat as uid"),
