@@ -137,7 +137,7 @@ class World:
     def install(self, wanted: CaptureSpec) -> bool:
         """Install in the pod, as `meshdns capture install` does."""
         self.dns_port = wanted.dns_port
-        return self.pod.call(lambda: install(self.backend, new_record(wanted, self.backend, "0", 0)))
+        return self.pod.call(lambda: install(self.backend, new_record(wanted, self.backend, "0", 0)).changed)
 
     def uninstall(self) -> bool:
         """Remove what is installed in the pod."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS
 from meshdns.capture.apply.choice import installed, remove_elsewhere, uninstall_everywhere
-from meshdns.capture.apply.install import inspect, install
+from meshdns.capture.apply.install import as_planned_by, inspect, install
 from meshdns.capture.apply.record import Record, from_comments, to_comments
 from meshdns.capture.errors import CaptureError, ConfirmError, PreflightError
 from meshdns.capture.system import notes
@@ -57,7 +57,8 @@ def seconds_left() -> float | None:
 def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], None]:
     """See to it that what is installed now comes back after `timeout_s`; gives a function that takes that back.
 
-    `start_waiting` starts a process that outlives this one and calls `wait` with the id that it is given.
+    `start_waiting` starts a process that outlives this one and calls `wait` with the id that it is given. Where nothing
+    is installed, or nothing with a record that can be read, "what is installed now" is nothing.
     """
     earlier = pending()
     if earlier:
@@ -88,24 +89,27 @@ def confirm() -> None:
     disarm()
 
 
-def wait(pending_id: str) -> bool:
-    """Wait until that one is due and undo it; returns whether it was undone, and not confirmed or taken back."""
+def wait(pending_id: str, version: str) -> bool:
+    """Wait until that one is due and undo it; returns whether it was undone, and not confirmed or taken back.
+
+    `version`: what this meshdns is called, for a record of rules that it plans otherwise than who installed them.
+    """
     while (found := pending()) and found.id == pending_id:
         left_s = found.due_s - _now_s()
         if left_s <= 0:
-            return _undo(pending_id)
+            return _undo(pending_id, version)
         time.sleep(min(left_s, POLL_S))
     return False
 
 
-def _undo(pending_id: str) -> bool:
+def _undo(pending_id: str, version: str) -> bool:
     for attempt in range(1, RETRIES + 1):
         try:
             with locked():
                 found = pending()
                 if found is None or found.id != pending_id or found.due_s > _now_s():
                     return False
-                _bring_back(found.previous)
+                _bring_back(found.previous, version)
                 _write(replace(found, is_over=True, previous=None))
                 return True
         except CaptureError:
@@ -115,7 +119,7 @@ def _undo(pending_id: str) -> bool:
     return False
 
 
-def _bring_back(previous: Record | None) -> None:
+def _bring_back(previous: Record | None, version: str) -> None:
     if previous is None:
         notes.dismiss_watch()
         uninstall_everywhere(AUTO)
@@ -123,7 +127,7 @@ def _bring_back(previous: Record | None) -> None:
     if previous.backend not in BACKENDS:
         raise PreflightError(f"cannot bring back what was installed: this version has no backend {previous.backend!r}")
     backend = BACKENDS[previous.backend]()
-    install(backend, previous)
+    install(backend, as_planned_by(previous, version))
     remove_elsewhere(backend)
 
 
@@ -151,11 +155,14 @@ def _read() -> Pending | None:
     try:
         document: dict[str, Any] = json.loads(content)
         previous = document["previous"]
+        record = None if previous is None else from_comments([str(previous)])
+        if previous is not None and record is None:
+            return None  # of another version, whose own process waits with it; to us it is not "nothing was installed"
         return Pending(
             id=str(document["id"]),
             due_s=float(document["due_s"]),
-            previous=from_comments([str(previous)]) if previous is not None else None,
+            previous=record,
             is_over=bool(document["is_over"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

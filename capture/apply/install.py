@@ -8,13 +8,13 @@ from __future__ import annotations
 from meshdns.capture.apply import scopes, steering
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.compare import Condition, compare, differences
-from meshdns.capture.apply.record import Record, from_comments, to_comments
+from meshdns.capture.apply.record import Record, from_comments, recorded_version, to_comments
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import ApplyError, CaptureError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import CaptureSpec
-from meshdns.capture.values import dataclass
+from meshdns.capture.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,30 @@ class Installation:
     record: Record | None
     condition: Condition
     drift: tuple[str, ...]
+    planned_by: str | None = None
+    """The version that recorded it, where this one cannot read the record or would plan other rules for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `install` did: whether anything had to change, and what stood there before."""
+
+    changed: bool
+    before: Installation
 
 
 def new_record(spec: CaptureSpec, backend: Backend, version: str, installed_at: int | None) -> Record:
     """Return the record of an installation of `spec`."""
     return Record(version, installed_at, backend.name, plan(spec).fingerprint(), spec)
+
+
+def as_planned_by(record: Record, version: str) -> Record:
+    """Return the record for putting the same configuration in place again, by this code, which is called `version`.
+
+    What another version planned cannot be made again, so rules of ours are not recorded as that version's.
+    """
+    fingerprint = plan(record.spec).fingerprint()
+    return record if fingerprint == record.fingerprint else replace(record, version=version, fingerprint=fingerprint)
 
 
 def inspect(backend: Backend, held: Observed | None = None) -> Installation:
@@ -42,11 +61,13 @@ def inspect(backend: Backend, held: Observed | None = None) -> Installation:
     if not held.present:
         return Installation(held, None, Condition.ABSENT, ())
     if record is None:
-        return Installation(held, None, Condition.FOREIGN, ("no record of who installed this",))
+        version = recorded_version(held.about)
+        why = f"recorded by meshdns {version} in a form of its own" if version else "no record of who installed this"
+        return Installation(held, None, Condition.FOREIGN, (why,), version)
     found = measure(backend, record.spec, held)
     if plan(record.spec).fingerprint() != record.fingerprint:
         other = f"recorded by meshdns {record.version}, which planned other rules"
-        return Installation(held, record, _stale(found.condition), (*found.drift, other))
+        return Installation(held, record, _stale(found.condition), (*found.drift, other), record.version)
     return found
 
 
@@ -62,8 +83,8 @@ def _stale(condition: Condition) -> Condition:
     return Condition.STALE if condition is Condition.SAME else condition
 
 
-def install(backend: Backend, record: Record, held: Observed | None = None) -> bool:
-    """Install what `record` says; returns whether anything had to change. `held`: what was read already, if it was.
+def install(backend: Backend, record: Record, held: Observed | None = None) -> Applied:
+    """Install what `record` says, in the place of what this backend holds. `held`: what was read already, if it was.
 
     ApplyError: the kernel refused it, or holds something else afterwards, and what was there before is there again.
     RollbackError: it is not.
@@ -71,7 +92,7 @@ def install(backend: Backend, record: Record, held: Observed | None = None) -> b
     rules = plan(record.spec)
     before = inspect(backend, held)
     if _is_installed(backend, rules, record, before.held):
-        return _settle(record.spec)
+        return Applied(_settle(record.spec), before)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
     steering.settle(record.spec)
@@ -83,10 +104,10 @@ def install(backend: Backend, record: Record, held: Observed | None = None) -> b
     after = backend.read()
     if not _is_installed(backend, rules, record, after):
         wrong = "; ".join(differences(backend.visible(rules), after, backend.text)[:3]) or "the record differs"
-        _roll_back(backend, before, after)
+        _roll_back(backend, before, after, record.version)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
     _settle(record.spec)
-    return True
+    return Applied(changed=True, before=before)
 
 
 def _settle(spec: CaptureSpec | None) -> bool:
@@ -110,15 +131,16 @@ def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observ
     )
 
 
-def _roll_back(backend: Backend, before: Installation, now: Observed) -> None:
+def _roll_back(backend: Backend, before: Installation, now: Observed, version: str) -> None:
     """Load again what was recorded before; where nothing was, remove what was just loaded."""
     try:
         if before.record is None:
             backend.remove()
             steering.settle(None)
         else:
-            steering.settle(before.record.spec)
-            comments = to_comments(before.record, backend.comment_length)
-            backend.replace(plan(before.record.spec), comments, now, before.record.spec.heartbeat_timeout_s)
+            old = as_planned_by(before.record, version)
+            steering.settle(old.spec)
+            comments = to_comments(old, backend.comment_length)
+            backend.replace(plan(old.spec), comments, now, old.spec.heartbeat_timeout_s)
     except CaptureError as error:
         raise RollbackError(f"cannot roll back after rules that the kernel changed: {error}") from error

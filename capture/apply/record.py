@@ -45,12 +45,9 @@ def to_comments(record: Record, length: int) -> tuple[str, ...]:
 
 
 def from_comments(comments: Iterable[str]) -> Record | None:
-    """Return the record that the comments hold in order, None where they hold none."""
-    text = "".join(comments)
-    if len(text) > MAX_RECORD_BYTES:
-        return None
+    """Return the record that the comments hold in order, None where they hold none that this version can read."""
+    document = _document(comments)
     try:
-        document = json.loads(binascii.a2b_base64(text, strict_mode=True))
         installed_at = document["installed_at"]
         return Record(
             version=str(document["version"]),
@@ -59,5 +56,22 @@ def from_comments(comments: Iterable[str]) -> Record | None:
             fingerprint=str(document["fingerprint"]),
             spec=from_settings(document["spec"]),
         )
-    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError, SpecError):
+    except (ValueError, KeyError, TypeError, OverflowError, SpecError):
+        return None
+
+
+def recorded_version(comments: Iterable[str]) -> str | None:
+    """Return the version that the comments name, also where only that version can read the rest of its record."""
+    document = _document(comments)
+    version = document.get("version") if isinstance(document, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def _document(comments: Iterable[str]) -> Any:  # noqa: ANN401 - whatever JSON somebody put there
+    text = "".join(comments)
+    if len(text) > MAX_RECORD_BYTES:
+        return None
+    try:
+        return json.loads(binascii.a2b_base64(text, strict_mode=True))
+    except (ValueError, RecursionError):  # binascii's error is a ValueError too
         return None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import choose_working, remove_elsewhere, uninstall_everywhere
+from meshdns.capture.apply.install import Applied, Installation, new_record
 from meshdns.capture.apply.install import install as apply_install
-from meshdns.capture.apply.install import new_record
+from meshdns.capture.apply.record import Record
 from meshdns.capture.apply.virtual import check_virtual
 from meshdns.capture.dialects.nft.render import TRACE_NAME
 from meshdns.capture.policy.plan import plan as plan_rules
@@ -100,22 +101,23 @@ def install(
         with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
             record = new_record(spec, choice.backend, VERSION, int(time.time()))
-            changed = apply_install(choice.backend, record, choice.held)
-            replaced = remove_elsewhere(choice.backend)
-            if not (changed or replaced):
+            done = apply_install(choice.backend, record, choice.held)
+            elsewhere = remove_elsewhere(choice.backend)
+            if not (done.changed or elsewhere):
                 trial.close()
+        on_trial = commit.pending() if commit_timeout and (done.changed or elsewhere) else None
         unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
-    families = " and ".join(family.value for family in spec.families)
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
-    click.echo(f"installed for {families}" if changed else "nothing to change: it is installed already")
+    _print_done(record, done, elsewhere.values())
+    for name in elsewhere:
+        click.echo(f"removed what was installed with {name}")
     if not spec.dns:
         click.echo(no_dns())
     for line in unheard:
         click.echo(f"meshdns: {line}", err=True)
-    for name in replaced:
-        click.echo(f"removed what was installed with {name}")
-    if commit_timeout and changed:
-        click.echo(f"what was before comes back in {commit_timeout:g} s, unless you run `meshdns capture confirm`")
+    if on_trial:
+        then = "what was before comes back" if on_trial.previous else "it is removed again"
+        click.echo(f"{then} in {commit_timeout:g} s, unless you run `meshdns capture confirm`")
 
 
 @capture.command()
@@ -133,6 +135,21 @@ def uninstall(netns: str | None, backend: str) -> None:
         removed = uninstall_everywhere(backend)
         _remove_trace()
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
+
+
+def _print_done(record: Record, done: Applied, elsewhere: Iterable[Installation]) -> None:
+    """Print whether `record` had to be installed, and what that changed: against what stood in its own place first."""
+    if not done.changed:
+        before = done.before.record
+        by = f" by meshdns {before.version}" if before and before.version != record.version else ""
+        click.echo(f"nothing to change: it is installed already{by}")
+        return
+    click.echo(f"installed for {' and '.join(family.value for family in record.spec.families)}")
+    replaced = next((one for one in (done.before, *elsewhere) if one.held.present), None)
+    if replaced:
+        from meshdns.init.capture_words import difference  # noqa: PLC0415 - a first installation replaces nothing
+
+        click.echo(difference(replaced, record))
 
 
 def _remove_trace() -> None:

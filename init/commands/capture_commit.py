@@ -8,13 +8,13 @@ import click
 
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.choice import installed
-from meshdns.capture.apply.install import inspect
+from meshdns.capture.apply.install import Installation, inspect
 from meshdns.capture.errors import ConfirmError
-from meshdns.capture.policy.settings import to_settings
-from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system.namespace import entered, locked
 from meshdns.capture.system.outlive import outlive
 from meshdns.init.capture_options import place_options
+from meshdns.init.capture_words import options
+from meshdns.init.version import VERSION
 
 
 @click.command()
@@ -28,8 +28,7 @@ def confirm(netns: str | None, backend: str) -> None:
       meshdns capture confirm
     """
     with entered(netns), locked():
-        record = inspect(installed(backend)).record
-        in_force = _options(record.spec) if record else "nothing is installed"
+        in_force = _in_force(inspect(installed(backend)))
         try:
             commit.confirm()
         except ConfirmError as error:
@@ -41,7 +40,8 @@ def confirm(netns: str | None, backend: str) -> None:
 @click.argument("pending_id")
 def revert(pending_id: str) -> None:
     """Wait until the installation of that id is due, and undo it unless it is confirmed. `install` starts this."""
-    click.echo("brought back what was installed before" if commit.wait(pending_id) else "nothing to bring back")
+    is_back = commit.wait(pending_id, VERSION)
+    click.echo("brought back what was installed before" if is_back else "nothing to bring back")
 
 
 def start_waiting(pending_id: str) -> None:
@@ -49,7 +49,8 @@ def start_waiting(pending_id: str) -> None:
     outlive(f"meshdns-revert-{pending_id}", [sys.executable, "-m", "meshdns.init.cli", "capture", "revert", pending_id])
 
 
-def _options(spec: CaptureSpec) -> str:
-    """Return the configuration in one line: every field that says something, in the names of the record."""
-    said = [(name, value) for name, value in to_settings(spec).items() if value not in (None, [], False)]
-    return " ".join(f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in said)
+def _in_force(found: Installation) -> str:
+    """Return the configuration in one line: every option that says something."""
+    if found.record:
+        return ", ".join(f"{name} {value}" for name, value in options(found.record.spec).items() if value != "none")
+    return "what no record tells" if found.held.present else "nothing is installed"

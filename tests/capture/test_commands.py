@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from namespaces import Namespace, namespace
+from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 
 from meshdns.capture.system import runner
 from meshdns.capture.system.namespace import locked
 from meshdns.init.cli import run
+from meshdns.init.version import VERSION
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -86,6 +88,54 @@ def test_the_life_of_an_installation(pod: Pod) -> None:
     assert "removed" in pod.capture("uninstall").out
     assert pod.capture("uninstall").out == "nothing was installed\n"
     assert pod.place.ruleset() == ""
+
+
+def _replacing(outcome: Outcome) -> list[str]:
+    return [line for line in outcome.out.splitlines() if line.startswith(("changed", "nothing to change", "removed"))]
+
+
+def test_a_second_install_says_what_it_changes(pod: Pod) -> None:
+    """Against what it replaces, in the words of the options; what is installed first, or once more, changes nothing."""
+    assert _replacing(pod.capture("install", "--proxy-uid", "995")) == []
+    assert _replacing(pod.capture("install", "--proxy-uid", "995")) == ["nothing to change: it is installed already"]
+    assert _replacing(pod.capture("install", "--backend", "nft")) == ["changed: proxy-uid 995 -> 1337"]
+    pod.resolv_conf.write_text("nameserver 10.96.0.10\n")
+    assert _replacing(pod.capture("install")) == ["changed: dns-servers 10.96.0.10,10.96.0.11 -> 10.96.0.10"]
+    pod.place.run("nft", "flush", "chain", "inet", "meshdns", "nat")
+    assert _replacing(pod.capture("install")) == ["changed: no option; rules or routes were not as they should be"]
+    pod.place.run("nft", "flush", "table", "inet", "meshdns")
+    assert _replacing(pod.capture("install")) == [
+        "changed: it cannot be told what, because what was there had no record"
+    ]
+
+
+@pytest.mark.parametrize(("old", "new"), [("nft", "iptables-legacy"), ("iptables-nft", "nft")])
+def test_what_another_backend_held_is_replaced_too(pod: Pod, old: str, new: str) -> None:
+    """An install with another backend says so, and what else is different from what the other one held."""
+    pod.capture("install", "--backend", old)
+    assert _replacing(pod.capture("install", "--backend", new, "--pool-rest", "direct")) == [
+        f"changed: pool-rest reject -> direct, backend {old} -> {new}",
+        f"removed what was installed with {old}",
+    ]
+
+
+def test_what_another_version_installed_is_named(pod: Pod, tmp_path: Path) -> None:
+    """The version is named where it planned other rules, planned these, or recorded what this one cannot read."""
+    options = ("install", "--resolv-conf", str(pod.resolv_conf))
+    same = other_meshdns(tmp_path / "same", "0.0.8")
+    older = other_meshdns(tmp_path / "older", "0.0.9", *OTHER_RULES)
+    newer = other_meshdns(tmp_path / "newer", "9.9.9", *OTHER_OPTIONS)
+    same.capture(pod.place, *options)
+    assert _replacing(pod.capture("install")) == ["nothing to change: it is installed already by meshdns 0.0.8"]
+    older.capture(pod.place, *options)
+    assert _replacing(pod.capture("install")) == [f"changed: meshdns 0.0.9 -> {VERSION}"]
+    newer.capture(pod.place, *options)
+    assert "drift: 1 difference" in pod.capture("status").out
+    assert pod.capture("diff").out == "recorded by meshdns 9.9.9 in a form of its own\n"
+    assert _replacing(pod.capture("install")) == [
+        f"changed: meshdns 9.9.9 -> {VERSION}, and options that only the former can read"
+    ]
+    assert pod.capture("status", "--check").code == 0
 
 
 def test_diff_shows_what_is_missing_and_what_is_too_much(pod: Pod) -> None:

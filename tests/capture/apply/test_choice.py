@@ -64,7 +64,7 @@ def _install(pod: Namespace, name: str) -> tuple[str, ...]:
     def change() -> tuple[str, ...]:
         choice = choose_working(name, RULES)
         install(choice.backend, new_record(spec(), choice.backend, "1", 1), choice.held)
-        return remove_elsewhere(choice.backend)
+        return tuple(remove_elsewhere(choice.backend))
 
     return pod.call(change)
 
@@ -167,7 +167,7 @@ def test_a_living_resolver_is_alive_in_the_new_dialect_first() -> None:
         iptables = BACKENDS["iptables-legacy"]()
         there.pod.call(lambda: install(iptables, new_record(spec(), iptables, "1", 1)))
         there.beat()
-        assert there.pod.call(lambda: remove_elsewhere(iptables)) == ("nft",)
+        assert there.pod.call(lambda: tuple(remove_elsewhere(iptables))) == ("nft",)
         assert there.pod.call(iptables.read).alive == frozenset(Family)
 
 
@@ -179,7 +179,7 @@ def test_iptables_programs_that_are_gone_are_missed_where_their_rules_are(
     _only(PROGRAMS["nft"], tmp_path, monkeypatch)
     with pytest.raises(PreflightError, match="install the package iptables"):
         pod.call(lambda: uninstall_everywhere("auto"))
-    with pytest.raises(PreflightError, match="cannot remove what iptables holds"):
+    with pytest.raises(PreflightError, match="cannot read what iptables holds beside nft"):
         _install(pod, "nft")
 
 
@@ -194,6 +194,16 @@ def test_nft_that_is_gone_is_missed_where_its_rules_are(
         pod.call(lambda: installed("auto").read())
     with pytest.raises(PreflightError, match=r"cannot run nft: .* install the package nftables"):
         pod.call(lambda: uninstall_everywhere("auto"))
+
+
+def test_nft_that_is_gone_is_missed_by_an_install_with_iptables(
+    pod: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of ours that nobody here can remove would capture beside the new rules: that is said."""
+    _install(pod, "nft")
+    _only(PROGRAMS["iptables-legacy"], tmp_path, monkeypatch)
+    with pytest.raises(PreflightError, match="cannot read what nft holds beside iptables-legacy: cannot run nft"):
+        _install(pod, "iptables-legacy")
 
 
 def test_hosts_that_have_only_iptables_need_no_nft(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from namespaces import Namespace, namespace
+from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 from proving import MESHDNS, capture
 
 from meshdns.capture.system.outlive import unit_command
+from meshdns.init.version import VERSION
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -69,7 +71,8 @@ def test_nothing_comes_back_to_nothing(pod: Namespace) -> None:
 def test_the_configuration_before_comes_back(pod: Namespace) -> None:
     """What was replaced on trial is back when nobody confirms, whole and without drift."""
     capture(pod, "install", *FIRST)
-    capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S)
+    said = capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S).stdout
+    assert "what was before comes back in 1 s" in said
     assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
     assert _servers(pod) == ["10.96.0.10"]
     assert capture(pod, "status", "--check").returncode == 0
@@ -84,13 +87,13 @@ def test_confirmed_it_stays(pod: Namespace) -> None:
     assert 0 < left <= float(LONG_S)
     assert _servers(pod) == ["10.96.0.99"]
     assert "to be confirmed within" in capture(pod, "status").stdout
-    assert "dns_servers=10.96.0.99" in capture(pod, "confirm").stdout
+    assert "dns-servers 10.96.0.99" in capture(pod, "confirm").stdout
     assert _status(pod)["confirm_within_s"] is None
     assert _servers(pod) == ["10.96.0.99"]
     again = capture(pod, "confirm", check=False)
     assert again.returncode == 4
     assert "nothing is pending; in force: " in again.stderr
-    assert "dns_servers=10.96.0.99" in again.stderr
+    assert "dns-servers 10.96.0.99" in again.stderr
 
 
 def test_a_killed_install_comes_back_as_well(pod: Namespace) -> None:
@@ -159,6 +162,23 @@ def test_an_install_that_fails_leaves_nothing_pending(pod: Namespace) -> None:
     refused = capture(pod, "install", *SECOND, "--commit-timeout", LONG_S, "--wait-ready", "0.3", check=False)
     assert refused.returncode == 3
     assert _status(pod)["confirm_within_s"] is None
+
+
+def test_what_cannot_come_back_is_not_promised(pod: Namespace, tmp_path: Path) -> None:
+    """Over what only another version can read, a trial says that nothing comes back after it, and so it is."""
+    other_meshdns(tmp_path, "9.9.9", *OTHER_OPTIONS).capture(pod, "install", *FIRST)
+    assert "it is removed again in 1 s" in capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S).stdout
+    assert _eventually(lambda: pod.ruleset() == "")
+
+
+def test_what_another_version_installed_comes_back_in_our_rules(pod: Namespace, tmp_path: Path) -> None:
+    """Its configuration is back, without drift: the record does not name a version that planned other rules."""
+    other_meshdns(tmp_path, "0.0.1", *OTHER_RULES).capture(pod, "install", *FIRST)
+    capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S)
+    assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
+    assert _servers(pod) == ["10.96.0.10"]
+    assert capture(pod, "status", "--check").returncode == 0
+    assert _status(pod)["version"] == VERSION
 
 
 def test_a_unit_enters_the_namespace() -> None:

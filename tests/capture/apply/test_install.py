@@ -51,7 +51,7 @@ def pod() -> Iterator[Namespace]:
 
 
 def _install(pod: Namespace, wanted: CaptureSpec, backend: NftBackend = BACKEND) -> bool:
-    return pod.call(lambda: install(backend, new_record(wanted, backend, "1", 1000)))
+    return pod.call(lambda: install(backend, new_record(wanted, backend, "1", 1000)).changed)
 
 
 def _inspect(pod: Namespace) -> Installation:
@@ -174,6 +174,17 @@ def test_what_reads_back_differently_is_rolled_back(pod: Namespace, before: str 
     with pytest.raises(ApplyError, match="rolled back"):
         _install(pod, CASES["closed"], _Meddler())
     assert pod.ruleset() == old
+
+
+def test_what_another_version_planned_is_rolled_back_under_our_name(pod: Namespace) -> None:
+    """Its configuration comes back in the rules that this version plans, so the record names this version."""
+    older = replace(new_record(CASES["defaults"], BACKEND, "0", 1), fingerprint="00000000")
+    pod.call(lambda: install(BACKEND, older))
+    assert _inspect(pod).planned_by == "0"
+    with pytest.raises(ApplyError, match="rolled back"):
+        _install(pod, CASES["closed"], _Meddler())
+    assert _inspect(pod).condition is Condition.SAME
+    assert _inspect(pod).record == new_record(CASES["defaults"], BACKEND, "1", 1)
 
 
 def test_a_rollback_that_fails_is_said(pod: Namespace) -> None:

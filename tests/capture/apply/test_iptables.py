@@ -60,7 +60,7 @@ class Host:
         return IptablesBackend(f"iptables-{self.variant}", Programs(self.variant))
 
     def install(self, wanted: CaptureSpec) -> bool:
-        return self.pod.call(lambda: install(self.backend, new_record(wanted, self.backend, "1", 1000)))
+        return self.pod.call(lambda: install(self.backend, new_record(wanted, self.backend, "1", 1000)).changed)
 
     def uninstall(self) -> bool:
         return self.pod.call(lambda: uninstall(self.backend))

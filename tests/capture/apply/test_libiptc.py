@@ -63,7 +63,7 @@ def legacy() -> Backend:
 
 
 def _install(pod: Namespace, backend: Backend, wanted: CaptureSpec) -> bool:
-    return pod.call(lambda: install(backend, new_record(wanted, backend, "1", 1)))
+    return pod.call(lambda: install(backend, new_record(wanted, backend, "1", 1)).changed)
 
 
 def test_both_ways_to_the_legacy_tables_see_the_same(pod: Namespace, libiptc: Backend, legacy: Backend) -> None:
@@ -73,7 +73,7 @@ def test_both_ways_to_the_legacy_tables_see_the_same(pod: Namespace, libiptc: Ba
     assert _install(pod, libiptc, wanted)
     assert pod.call(lambda: inspect(legacy)).condition is Condition.SAME
     assert not _install(pod, legacy, wanted)
-    assert pod.call(lambda: remove_elsewhere(libiptc)) == ()
+    assert pod.call(lambda: remove_elsewhere(libiptc)) == {}
     assert not _install(pod, libiptc, wanted)
     assert pod.call(lambda: uninstall(libiptc))
     saved = pod.run("iptables-legacy-save").stdout
