@@ -1,7 +1,9 @@
 """Watching what is installed: put back what somebody else removed or changed, follow the nameservers of resolv.conf.
 
 `Watch` decides what to do at one look; `watch` waits for the kernel's events and for time. What `uninstall` removes and
-what `install` puts in place is nobody else's doing: the one dismisses the watch, the other is taken over.
+what `install` puts in place is nobody else's doing: the one dismisses the watch, the other is taken over, by whatever
+backend. Only what another version of meshdns recorded, and this one would plan otherwise, is left alone: else the watch
+would put back what an upgrade has just replaced.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.choice import holding_instead, remove_elsewhere
 from meshdns.capture.apply.compare import Condition
-from meshdns.capture.apply.install import inspect, install, new_record
+from meshdns.capture.apply.install import Installation, inspect, install, new_record
 from meshdns.capture.apply.record import Record
 from meshdns.capture.errors import CaptureError
 from meshdns.capture.policy.spec import CaptureSpec, Server
@@ -45,8 +48,8 @@ class Readable(Protocol):
         """Return its descriptor."""
 
 
-Nameservers = Callable[[], tuple[Server, ...] | None]
-"""Reads resolv.conf; None where that cannot be done now."""
+Nameservers = Callable[[str], tuple[Server, ...] | None]
+"""Reads the resolv.conf of that path; None where that cannot be done now."""
 
 
 @dataclass(slots=True)
@@ -64,29 +67,80 @@ class Watch:
     known: Record | None = None
     said: str = ""
     """The trouble that was logged last and lasts: once for as long as it is the same."""
+    left_to: str | None = None
+    """The version whose rules are left alone now."""
+    _left_because: str = ""
     _listed: tuple[Server, ...] | None = None
     _seen: tuple[Server, ...] | None = None
 
     def look(self, by: Sequence[str] = ()) -> None:
         """Read the rules; where they are not as they should be, put them back. `by`: who may have changed them."""
-        found = inspect(self.backend)
-        if found.condition is Condition.SAME and found.record and self.known and found.record.spec != self.known.spec:
-            logger.info("following another configuration: installed by meshdns %s", found.record.version)
-            self.known = self.wanted = found.record
-            self._listed = None
+        found = self._found()
+        if self.known and self._leaves_alone(found):
             return
+        if self.known and found.record:
+            self._follow(found.record)
         if found.condition is not Condition.SAME and not self.said:
             what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
             logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
             for line in found.drift[:SHOWN]:
                 logger.warning("drift: %s", line)
-        install(self.backend, self.wanted)
+        install(self.backend, self.wanted, found.held)
+        if self.known is None:
+            remove_elsewhere(self.backend)
         self.known = self.wanted
+
+    def _found(self) -> Installation:
+        """Return what is installed, and go over to the backend that holds it instead of the one before."""
+        found = inspect(self.backend)
+        other = holding_instead(self.backend) if self.known and found.condition is Condition.ABSENT else None
+        if other is None:
+            return found
+        logger.info("following the rules to backend %s", other.name)
+        self.backend = other
+        return inspect(other)
+
+    def _leaves_alone(self, found: Installation) -> bool:
+        """Return whether the rules are another version's, or were until they lost their record; says so once."""
+        version, because = self._planner(found), ""
+        if version:
+            own = self.version if self.version != version else f"another build of {self.version}"
+            because = (
+                f"the rules were planned by meshdns {version}, and this watch is {own}: leaving them alone"
+                if found.record or found.planned_by
+                else f"the rules of meshdns {version} are gone, and this watch, which is {own}, cannot put them back"
+            )
+            if because != self._left_because:
+                logger.warning(
+                    "%s: restart the watch with %s, or run `meshdns capture install` with %s", because, version, own
+                )
+        elif self.left_to:
+            logger.info("the rules are those of meshdns %s again", self.version)
+        self.left_to, self._left_because = version, because
+        return version is not None
+
+    def _planner(self, found: Installation) -> str | None:
+        """Return the version whose rules these are, where this one cannot tell whether they are as they should be."""
+        if found.planned_by or found.record is None:
+            return found.planned_by or self.left_to
+        # A version may also write the same rules down in another way: what is first seen in order can be kept in order.
+        is_new = found.record.version != self.version and found.record != self.known
+        return found.record.version if is_new and found.condition is not Condition.SAME else None
+
+    def _follow(self, recorded: Record) -> None:
+        """Want what is recorded in the kernel, where that is not what it was."""
+        if self.known and recorded.spec != self.known.spec:
+            logger.info("following another configuration: installed by meshdns %s", recorded.version)
+            self.wanted, self._listed = recorded, None
+        elif recorded.spec == self.wanted.spec:
+            self.wanted = recorded
+        self.known = recorded
 
     def follow_nameservers(self) -> bool:
         """Want the nameservers that resolv.conf lists now; returns whether they are others than before."""
         spec = self.wanted.spec
-        listed = self.nameservers() if spec.dns and spec.resolv_conf else None
+        path = spec.resolv_conf if spec.dns and not self.left_to else None
+        listed = self.nameservers(path) if path else None
         settled, self._seen = listed == self._seen, listed
         if listed is None or not settled or listed == self._listed:
             return False
@@ -116,7 +170,6 @@ def watch(there: Watch, stop: Readable) -> None:
     with watching() as dismissed, selectors.DefaultSelector() as selector, RuleEvents() as events:
         selector.register(stop, selectors.EVENT_READ)
         selector.register(events, selectors.EVENT_READ)
-        pause_s = NET_S if there.backend.name in WITH_EVENTS else POLL_S
         next_look = 0.0
         logger.info("watching the rules of backend %s", there.backend.name)
         while not dismissed():
@@ -125,7 +178,8 @@ def watch(there: Watch, stop: Readable) -> None:
                 return
             by = _settled(events) if events in ready else ()
             if there.follow_nameservers() or by or time.monotonic() >= next_look:
-                next_look = time.monotonic() + (pause_s if _look(there, by, dismissed) else POLL_S)
+                waits_for_events = _look(there, by, dismissed) and there.backend.name in WITH_EVENTS
+                next_look = time.monotonic() + (NET_S if waits_for_events else POLL_S)
 
 
 def _settled(events: RuleEvents) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 
 import click
 
@@ -11,10 +12,10 @@ from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import installed
 from meshdns.capture.apply.install import inspect, new_record
 from meshdns.capture.apply.record import Record
-from meshdns.capture.apply.watch import Watch
+from meshdns.capture.apply.watch import Watch, logger
 from meshdns.capture.apply.watch import watch as keep
 from meshdns.capture.errors import PreflightError
-from meshdns.capture.policy.spec import CaptureSpec, Server
+from meshdns.capture.policy.spec import Server
 from meshdns.capture.system.namespace import entered
 from meshdns.init import logs
 from meshdns.init.capture_options import any_given, log_option, place_options, recorded_options
@@ -43,25 +44,29 @@ def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format:
     logs.set_up("info", log_format)
     with entered(netns), stop_on_signals() as stop:
         chosen = installed(backend)
-        spec = to_spec(options)[0] if any_given(ctx, options) else None
-        record = _record(chosen, spec)
-        path = record.spec.resolv_conf
-        there = Watch(chosen, record, lambda: _listed(path), VERSION, known=None if spec else record)
-        keep(there, stop)
+        is_given = any_given(ctx, options)
+        record = _given(chosen, options) if is_given else _recorded(chosen)
+        keep(Watch(chosen, record, _listed, VERSION, known=None if is_given else record), stop)
         return INTERRUPTED if stop.number == signal.SIGINT else None
 
 
-def _record(backend: Backend, spec: CaptureSpec | None) -> Record:
-    if spec:
-        return new_record(spec, backend, VERSION, int(time.time()))
-    record = inspect(backend).record
-    if record is None:
-        raise PreflightError("cannot watch the rules: nothing is installed: run `meshdns capture install` first")
-    return record
+def _given(backend: Backend, options: Mapping[str, object]) -> Record:
+    spec, warnings = to_spec(options)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return new_record(spec, backend, VERSION, int(time.time()))
 
 
-def _listed(path: str | None) -> tuple[Server, ...] | None:
+def _recorded(backend: Backend) -> Record:
+    found = inspect(backend)
+    if found.record is None:
+        cause = found.drift[0] if found.held.present else "nothing is installed"
+        raise PreflightError(f"cannot watch the rules: {cause}: run `meshdns capture install` first")
+    return found.record
+
+
+def _listed(path: str) -> tuple[Server, ...] | None:
     try:
-        return listed_servers(path) if path else None
+        return listed_servers(path)
     except PreflightError:
         return None

@@ -8,27 +8,31 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from capturing import SPEC, servers, spec
 from namespaces import Namespace, namespace
+from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 from proving import MESHDNS, capture, delete_rules
 
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
-from meshdns.capture.apply.install import inspect, new_record
+from meshdns.capture.apply.install import inspect, install, new_record
 from meshdns.capture.apply.watch import Watch, _look
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.errors import ApplyError
-from meshdns.capture.policy.spec import Server
+from meshdns.capture.policy.spec import PoolRest, Server
+from meshdns.init.version import VERSION
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
 BACKEND = NftBackend()
 WITHIN_S = 5.0
 """Half of the time after which the watch would look without an event."""
+LOOKS_S = 1.5
+"""Time enough for a watch that has something to put back, or nameservers to follow: three looks at resolv.conf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,12 @@ class Place:
     pod: Namespace
     resolv_conf: Path
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--resolv-conf", str(self.resolv_conf), "--family", "both")
+
     def install(self, *options: str) -> None:
-        capture(self.pod, "install", "--resolv-conf", str(self.resolv_conf), "--family", "both", *options)
+        capture(self.pod, "install", *self.options, *options)
 
     def rules(self) -> str:
         """Return our table without what changes by itself."""
@@ -79,6 +87,12 @@ def _eventually(true: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def _lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield what a watch logs, line by line, and nothing of drift; the test's time limit ends a wait for nothing."""
+    assert process.stdout
+    return (line for raw in process.stdout if "drift: " not in (line := raw.decode()))
 
 
 def _delete_a_rule(place: Place) -> None:
@@ -157,6 +171,151 @@ def test_follows_another_install(place: Place) -> None:
         assert _eventually(lambda: place.rules() == closed)
 
 
+VERSIONS = {"other rules": OTHER_RULES, "other options": OTHER_OPTIONS}
+
+
+@pytest.mark.parametrize("difference", VERSIONS)
+def test_leaves_an_upgrade_alone(place: Place, tmp_path: Path, difference: str) -> None:
+    """What another version installs beside the watch stays as it is, gone or not; that is told once, with the fix."""
+    newer = other_meshdns(tmp_path / "newer", "9.9.9", *VERSIONS[difference])
+    with place.watched() as process:
+        lines = _lines_of(process)
+        newer.capture(place.pod, "install", *place.options, "--pool-rest", "direct")
+        upgraded = place.rules()
+        told = next(lines)
+        assert "planned by meshdns 9.9.9" in told
+        assert "restart the watch with 9.9.9, or run `meshdns capture install` with " in told
+        # Every change of anybody's makes the watch look again; it has looked when it tells the next thing.
+        place.pod.run("nft", "add", "table", "inet", "others")
+        place.write("10.96.0.99")
+        time.sleep(LOOKS_S)
+        assert place.rules() == upgraded
+        place.pod.run("nft", "delete", "table", "inet", "meshdns")
+        assert "the rules of meshdns 9.9.9 are gone" in next(lines)
+        assert place.rules() == ""
+        place.install()
+        ours = place.rules()
+        assert f"of meshdns {VERSION} again" in next(lines)
+        assert "following another configuration" in next(lines)
+        place.pod.run("nft", "delete", "table", "inet", "meshdns")
+        assert "the rules are gone" in next(lines)
+        assert _eventually(lambda: place.rules() == ours)
+
+
+def test_leaves_alone_what_it_finds_of_another_version(place: Place, tmp_path: Path) -> None:
+    """A watch that begins over rules that it would plan otherwise touches none, and says what to do."""
+    other_meshdns(tmp_path / "older", "0.0.1", *OTHER_RULES).capture(place.pod, "install", *place.options)
+    old = place.rules()
+    with place.watched() as process:
+        assert "planned by meshdns 0.0.1" in next(_lines_of(process))
+        assert place.rules() == old
+
+
+def test_unreadable_is_not_absent(place: Place, tmp_path: Path) -> None:
+    """Where only another version can read what is installed, the watch says so and does not begin."""
+    other_meshdns(tmp_path / "newer", "9.9.9", *OTHER_OPTIONS).capture(place.pod, "install", *place.options)
+    done = capture(place.pod, "watch", check=False)
+    assert (done.returncode, "recorded by meshdns 9.9.9" in done.stderr) == (3, True)
+
+
+def test_keeps_what_another_version_plans_alike(place: Place, tmp_path: Path) -> None:
+    """Rules and record of a version that plans as this one does are followed and put back as they were."""
+    newer = other_meshdns(tmp_path / "newer", "9.9.9")
+    with place.watched() as process:
+        lines = _lines_of(process)
+        newer.capture(place.pod, "install", *place.options, "--pool-rest", "direct")
+        upgraded = place.rules()
+        assert "following another configuration: installed by meshdns 9.9.9" in next(lines)
+        place.pod.run("nft", "flush", "ruleset")
+        assert _eventually(lambda: place.rules() == upgraded)
+
+
+def test_another_version_is_followed_only_from_good_order(place: Place) -> None:
+    """What differs where another version's record is first seen may be its own way; once in order it is kept so."""
+    known = place.pod.call(lambda: inspect(BACKEND)).record
+    assert known
+    there = Watch(BACKEND, known, lambda _: None, known.version, known=known)
+    newer = new_record(replace(known.spec, pool_rest=PoolRest.DIRECT), BACKEND, "9.9.9", 1)
+
+    place.pod.call(lambda: install(BACKEND, newer))
+    delete_rules(place.pod, "nat-dns-4")
+    place.pod.call(there.look)
+    assert _left_to(there) == "9.9.9"
+    assert place.pod.call(lambda: inspect(BACKEND)).condition is Condition.STALE
+
+    place.pod.call(lambda: install(BACKEND, newer))
+    place.pod.call(there.look)
+    assert (_left_to(there), there.wanted) == (None, newer)
+    delete_rules(place.pod, "nat-dns-4")
+    place.pod.call(there.look)
+    assert place.pod.call(lambda: inspect(BACKEND)).condition is Condition.SAME
+
+
+def test_follows_another_install_that_was_damaged_at_once(place: Place) -> None:
+    """Of an install and a damage that are seen together, the install counts: its rules are put back, not older ones."""
+    known = place.pod.call(lambda: inspect(BACKEND)).record
+    assert known
+    there = Watch(BACKEND, known, lambda _: None, known.version, known=known)
+    place.install("--pool-rest", "direct")
+    delete_rules(place.pod, "nat-dns-4")
+    place.pod.call(there.look)
+    found = place.pod.call(lambda: inspect(BACKEND))
+    assert found.record
+    assert (found.condition, found.record.spec.pool_rest) == (Condition.SAME, PoolRest.DIRECT)
+
+
+def _left_to(there: Watch) -> str | None:
+    """Return it as it is now: a type checker believes that what was asserted of an attribute stays so."""
+    return there.left_to
+
+
+@pytest.mark.parametrize("backend", ["iptables-nft", "iptables-legacy"])
+def test_follows_to_another_backend(place: Place, backend: str) -> None:
+    """An install with another backend beside the watch is kept there, and nothing comes back where it was before."""
+    with place.watched() as process:
+        lines = _lines_of(process)
+        place.install("--backend", backend)
+        assert f"following the rules to backend {backend}" in next(lines)
+        place.pod.run(backend, "-w", "5", "-t", "nat", "-F")
+        assert "putting them back" in next(lines)
+        assert _eventually(lambda: place.pod.call(lambda: inspect(BACKENDS[backend]())).condition is Condition.SAME)
+        assert place.rules() == ""
+
+
+def test_what_it_may_not_read_is_not_absent(place: Place) -> None:
+    """Rules that an install put elsewhere, where this watch may not look, are no reason to put older ones back."""
+    few = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all")  # legacy tables need CAP_NET_RAW as well
+    with place.pod.running(*few, MESHDNS, "capture", "watch") as process:
+        lines = _lines_of(process)
+        assert "watching" in next(lines)
+        place.install("--backend", "iptables-legacy")
+        assert "cannot read what iptables holds beside nft: " in next(lines)
+        time.sleep(LOOKS_S)
+        assert place.rules() == ""
+
+
+def test_options_of_the_watch_replace_what_another_backend_holds(place: Place) -> None:
+    """With options of its own the watch installs with the backend named, and what another one held is removed."""
+    legacy = BACKENDS["iptables-legacy"]()
+    command = (MESHDNS, "capture", "watch", "--backend", legacy.name, *place.options)
+    with place.pod.running(*command):
+        assert _eventually(lambda: place.rules() == "")
+        assert place.pod.call(lambda: inspect(legacy)).condition is Condition.SAME
+
+
+def test_follows_the_resolv_conf_of_another_install(place: Place, tmp_path: Path) -> None:
+    """An install that names another resolv.conf makes the watch follow that one."""
+    other = Place(place.pod, tmp_path / "other.conf")
+    other.write("10.96.0.20")
+    with place.watched():
+        other.install()
+        other.write("10.96.0.21")
+        assert _eventually(lambda: "10.96.0.21" in place.rules())
+        place.write("10.96.0.99")
+        time.sleep(LOOKS_S)
+        assert "10.96.0.99" not in place.rules()
+
+
 def test_uninstall_ends_it(place: Place) -> None:
     """What `uninstall` removes stays away, and the watch ends by itself with 0."""
     with place.watched() as process:
@@ -192,7 +351,7 @@ def test_nothing_to_watch() -> None:
 
 
 def _after(watch: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
-    watch.nameservers = lambda: listed
+    watch.nameservers = lambda _: listed
     watch.follow_nameservers()
     watch.follow_nameservers()
     return watch.wanted.spec.dns_servers
@@ -201,7 +360,7 @@ def _after(watch: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
 def test_servers_given_by_address_stay() -> None:
     """A nameserver that was asked for besides those of resolv.conf stays captured when those change."""
     wanted = spec(dns_servers=servers("10.0.0.1", "10.9.9.9"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     assert _after(watch, servers("10.0.0.1")) == servers("10.0.0.1", "10.9.9.9")
     assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2", "10.9.9.9")
 
@@ -209,23 +368,23 @@ def test_servers_given_by_address_stay() -> None:
 def test_a_file_that_changed_before_the_watch_began_is_believed() -> None:
     """Where resolv.conf lists what was never captured, it says all: what it listed once cannot be known."""
     wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2")
 
 
 def test_a_file_that_cannot_be_read_or_changes_between_looks_changes_nothing() -> None:
     """Only what two looks in a row find is believed: a file is empty while it is being written."""
     wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda: None, "1")
+    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     for listed in (None, servers("127.0.0.1"), None, servers("10.0.0.7"), servers("127.0.0.1")):
-        watch.nameservers = lambda listed=listed: listed  # type: ignore[misc]
+        watch.nameservers = lambda _, listed=listed: listed  # type: ignore[misc]
         assert not watch.follow_nameservers()
     assert watch.wanted.spec == wanted
 
 
 def test_servers_that_were_listed_by_address_alone_are_not_followed() -> None:
     """Without a resolv.conf in the configuration no file changes what is captured."""
-    watch = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda: None, "1")
+    watch = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda _: None, "1")
     assert _after(watch, servers("10.0.0.7")) == SPEC.dns_servers
 
 
@@ -240,7 +399,7 @@ def test_a_lasting_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     """What keeps rules from being put back is said when it begins and when it is over, not at every try."""
     caplog.set_level("INFO", "meshdns.capture")
     record = new_record(spec(), BACKEND, "1", 1)
-    there = Watch(Refusing(), record, lambda: None, "1", known=record)
+    there = Watch(Refusing(), record, lambda _: None, "1", known=record)
     with namespace() as pod:
         assert [pod.call(lambda: _look(there, (), lambda: False)) for _ in range(3)] == [False] * 3
         there.backend = BACKEND
