@@ -54,8 +54,10 @@ def read(chunk: Chunk, file: str) -> Document | None:
         return None
     for document in documents(chunk.body, file):
         for problem in (document.problem,) if isinstance(document, Break) else document.problems:
-            if problem.rule not in _TOLERATED:
-                raise _refusal(chunk, file, problem.line, _reason(problem))
+            is_template = _is_template(chunk, problem)
+            if problem.rule not in _TOLERATED or (is_template and problem.rule == rules.KEY_NOT_TEXT.id):
+                hint = ": is it a template that is not rendered?" if is_template else ""
+                raise _refusal(chunk, file, problem.line, _reason(problem) + hint)
         if isinstance(document, Document):
             for name in ("apiVersion", "kind"):
                 if not isinstance(document.root.get(name), str):
@@ -63,6 +65,12 @@ def read(chunk: Chunk, file: str) -> Document | None:
                     raise _refusal(chunk, file, line, f"not a Kubernetes object: it has no {name}")
             return document
     return None
+
+
+def _is_template(chunk: Chunk, problem: Problem) -> bool:
+    """Tell whether a template may be to blame: to YAML, `{{ x }}` is a mapping whose key is a mapping."""
+    lines = chunk.body.splitlines()
+    return 0 < problem.line <= len(lines) and b"{{" in lines[problem.line - 1]
 
 
 def _reason(problem: Problem) -> str:

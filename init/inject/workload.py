@@ -6,7 +6,7 @@ refused, must not be put here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,15 @@ KINDS: Final[Mapping[str, tuple[frozenset[str], tuple[str, ...]]]] = {
     "CronJob": (frozenset({"batch"}), ("spec", "jobTemplate", "spec", "template")),
 }
 """Kind -> the API groups in which it means this ("" is the core group), and where its pod stands."""
+
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "containers": ("name", "image"),
+    "initContainers": ("name", "image"),
+    "volumes": ("name",),
+}
+"""What a pod's lists hold -> the fields of each part that are text, if they are there."""
+_NAMES: Final = ("name", "generateName", "namespace")
+"""The same for metadata."""
 
 _LIST: Final = "List"
 
@@ -103,15 +112,28 @@ def _workload(kind: str, root: Mapping[str, Any], path: Path) -> Workload:
     spec = _mapping(pod, "spec", pod_path)
     if not isinstance(spec.get("containers"), list) or not spec["containers"]:
         raise MalformedError((*pod_path, "spec", "containers"), f"not a {kind}: its pod has no containers")
-    for field in ("containers", "initContainers", "volumes"):
-        if not absent(spec.get(field)) and not _all_named(spec[field]):
+    for field, texts in _PARTS.items():
+        if absent(spec.get(field)):
+            continue
+        if not _all_named(spec[field]):
             raise MalformedError((*pod_path, "spec", field), f"not a {kind}: each of its {field} needs a name")
+        for index, part in enumerate(spec[field]):
+            _need_text(part, texts, (*pod_path, "spec", field, index))
     metadata = _mapping(root, "metadata", path)
-    for field in ("name", "generateName"):
-        if not absent(metadata.get(field)) and not isinstance(metadata[field], str):
-            reason = f"not a Kubernetes object: its {field} is no text: is it a template that is not rendered?"
-            raise MalformedError((*path, "metadata", field), reason)
+    _need_text(metadata, _NAMES, (*path, "metadata"))
+    _need_text(_mapping(pod, "metadata", pod_path), _NAMES, (*pod_path, "metadata"))
     return Workload(kind, metadata, pod, path, pod_path)
+
+
+def _need_text(parent: Mapping[str, Any], fields: Iterable[str], path: Path) -> None:
+    """Refuse what is no text, or what a template has left, in fields that Kubernetes takes for names."""
+    for field in fields:
+        found = parent.get(field)
+        if not absent(found) and (not isinstance(found, str) or "{{" in found):
+            what = f"is {found}" if isinstance(found, str) else "is no text"
+            raise MalformedError(
+                (*path, field), f"not a Kubernetes object: its {field} {what}: is it a template that is not rendered?"
+            )
 
 
 def _all_named(parts: Any) -> bool:  # noqa: ANN401 - whatever a field says

@@ -216,10 +216,6 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b"apiVersion: v1\nkind: Pod\nspec: x\n",
         "standard input:3: not a Kubernetes",
     ),
-    "a template that is not rendered": (
-        b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}\nspec:\n  containers: [{name: a}]\n",
-        "standard input:4: not a Kubernetes object: its name is no text",
-    ),
     "a prefix that is not rendered": (
         b"apiVersion: v1\nkind: Pod\nmetadata:\n  generateName: [a]\nspec:\n  containers: [{name: a}]\n",
         "standard input:4: not a Kubernetes object: its generateName is no text",
@@ -257,6 +253,91 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
 }
 """Input -> what is said."""
+
+
+POD = """apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+    - {name: app, image: app}
+"""
+DEPLOYMENT = """apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: d
+  labels:
+    app: d
+spec:
+  replicas: 1
+  template:
+    metadata:
+      name: p
+      annotations: {a: b}
+    spec:
+      containers: [{name: app, image: app}]
+"""
+KEY, NO_TEXT = "a key must be a string", "not a Kubernetes object: its {} is no text"
+UNRENDERED: dict[str, tuple[str, str, str, int, str]] = {
+    "a pod's name": (POD, "name: p", "name: {{ .Values.x }}", 3, KEY),
+    "a pod's name, one brace": (POD, "name: p", "name: {name}", 3, NO_TEXT.format("name")),
+    "a pod's name, in quotes": (
+        POD, "name: p", 'name: "{{ .Values.x }}-a"', 3, "not a Kubernetes object: its name is {{ .Values.x }}-a",
+    ),
+    "a container's name": (POD, "name: app", "name: {{ .Values.x }}", 6, KEY),
+    "a container's image": (POD, "image: app", "image: {image}", 6, NO_TEXT.format("image")),
+    "a part of an image": (
+        POD, "{name: app, image: app}", "name: app\n      image: app:{{ .tag }}", 7,
+        "not a Kubernetes object: its image is app:{{ .tag }}",
+    ),
+    "a kind": (DEPLOYMENT, "kind: Deployment", "kind: {{ .Values.kind }}", 2, KEY),
+    "an object's name": (DEPLOYMENT, "name: d", "name: {name}", 4, NO_TEXT.format("name")),
+    "a namespace": (DEPLOYMENT, "name: d", "name: d\n  namespace: {namespace}", 5, NO_TEXT.format("namespace")),
+    "a label": (DEPLOYMENT, "app: d", "app: {{ .Values.x }}", 6, KEY),
+    "a number": (DEPLOYMENT, "replicas: 1", "replicas: {{ .Values.x }}", 8, KEY),
+    "a condition": (DEPLOYMENT, "  replicas: 1", "  {{- if .x }}\n  replicas: 1\n  {{- end }}", 8, "cannot parse"),
+    "a template's name": (DEPLOYMENT, "name: p", "name: {{ .Values.x }}", 11, KEY),
+    "a template's name, one brace": (DEPLOYMENT, "name: p", "name: {name}", 11, NO_TEXT.format("name")),
+    "a template's annotations": (DEPLOYMENT, "{a: b}", "{{ .Values.x }}", 12, KEY),
+    "a template's image": (DEPLOYMENT, "image: app", "image: {{ .Values.x }}", 14, KEY),
+}  # fmt: skip
+"""What is not rendered -> a manifest, what stands in it and what in its place, the line and the reason."""
+
+
+@pytest.mark.parametrize("what", UNRENDERED)
+def test_a_template_that_is_not_rendered_is_told(
+    what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It may well be YAML, of mappings whose keys are mappings; it costs exit code 2 and one line with its place."""
+    manifest, rendered, template, line, reason = UNRENDERED[what]
+    assert manifest.count(rendered) == 1
+    give(monkeypatch, manifest.replace(rendered, template).encode())
+    assert run(["inject", "-f", "-"]) == 2
+    shown = capfdbinary.readouterr()
+    assert (shown.out, shown.err.count(b"\n")) == (b"", 1)
+    told = shown.err.decode()
+    assert told.startswith(f"meshdns: cannot read standard input:{line}: {reason}")
+    assert told.endswith(": is it a template that is not rendered?\n")
+
+
+BRACES = {
+    "an argument": (POD, "image: app", 'image: app, args: ["--format={{ .ID }}"]'),
+    "an argument with an anchor": (POD, "image: app", 'image: app, args: &all ["--format={{ .ID }}"]'),
+    "an annotation for another template": (DEPLOYMENT, "{a: b}", '{a: "{{ with secret }}"}'),
+    "no annotation": (DEPLOYMENT, "{a: b}", "{}"),
+}
+
+
+@pytest.mark.parametrize("what", BRACES)
+def test_braces_that_belong_there_are_taken(
+    what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Where Kubernetes takes any text, or a mapping, nothing is guessed."""
+    manifest, plain, braces = BRACES[what]
+    give(monkeypatch, manifest.replace(plain, braces).encode())
+    assert run(["inject", "-f", "-"]) == 0
+    shown = capfdbinary.readouterr()
+    assert (shown.err, shown.out.count(b"name: meshdns-capture")) == (b"", 1)
 
 
 @pytest.mark.parametrize("what", BROKEN)
