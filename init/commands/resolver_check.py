@@ -37,7 +37,7 @@ def check(paths: tuple[Path, ...], form: str, **options: Any) -> int:  # noqa: A
     """Say what is wrong with manifests, and what a name would not do that one expects of it.
 
     Level error: `run` refuses that document, as the API server would, and the exit code is 1. Every rule is explained
-    in docs/rules.md.
+    in docs/rules.md. Leased addresses are those of a first start; `vips` lists those in use.
 
     \b
     Example:

@@ -162,19 +162,20 @@ def _cluster_names(claim: Candidate, told: _Told) -> Iterator[Problem]:
 
 
 def _leased_ports(claim: Candidate, told: _Told) -> Iterator[Problem]:
-    """Say what a leased address does not carry as the host's own would."""
+    """Say what a leased address does not carry as the host's own would. Which one it is, a ledger may know better."""
     if not claim.leased:
         return
+    address = f"leased address ({claim.leased[0]} at a first start)"
     ports = ", ".join(str(port.number) for port in claim.part.ports if port.protocol != "UDP")
     reason = (
-        f"the leased address {claim.leased[0]} hides the ports of {claim.host} that are not declared "
+        f"the {address} hides the ports of {claim.host} that are not declared "
         f"({f'declared: {ports}' if ports else 'none is'}): TCP to them goes to the same port of an endpoint, or is "
         f"refused with --undeclared-ports refuse"
     )
     yield told.at_host(rules.LEASE_HIDES_PORTS, claim, reason)
     for index, port in enumerate(told.entry(claim).ports):
         if port.protocol == "UDP":
-            reason = f"UDP port {port.number} of {claim.host} cannot be reached at its leased address {claim.leased[0]}"
+            reason = f"UDP port {port.number} of {claim.host} cannot be reached at its {address}"
             yield _problem(rules.LEASE_WITHOUT_UDP, claim.meta, f"spec.ports[{index}].protocol", reason)
 
 
