@@ -83,6 +83,8 @@ def _status_lines(found: Installation) -> Iterator[str]:
         for family in found.record.spec.families:
             alive, closed = _heartbeat(found.held, family)
             yield f"heartbeat {family.value}: {'alive' if alive else 'none'}, closed {present.count(closed, 'time')}"
+    elif found.planned_by:
+        yield f"installed by meshdns {found.planned_by}, whose record this version cannot read"
     elif _is_in_force(found):
         yield "installed, but its record is gone: `meshdns capture install` puts both in place again"
     else:
@@ -113,7 +115,7 @@ def status_json(found: Installation, confirm_within_s: float | None = None) -> s
         heartbeat[family.value] = {"alive": alive, "closed": closed}
     document = {
         "installed": _is_in_force(found),
-        "version": record.version if record else None,
+        "version": record.version if record else found.planned_by,
         "installed_at": record.installed_at if record else None,
         "backend": record.backend if record else None,
         "fingerprint": record.fingerprint if record else None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from meshdns.capture.apply.install import Installation
-from meshdns.capture.apply.record import Record
+from meshdns.capture.apply.record import Record, from_comments, recorded_version
+from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.settings import to_settings
 from meshdns.capture.policy.spec import CaptureSpec
 
@@ -41,13 +41,15 @@ def options(spec: CaptureSpec) -> dict[str, str]:
     }
 
 
-def difference(before: Installation, now: Record) -> str:
+def difference(before: Observed, now: Record) -> str:
     """Return one line on what `now` changes of what it has replaced, as far as that was recorded."""
-    if before.record:
-        changes = ", ".join(_changes(before.record, now))
+    record = from_comments(before.about)
+    if record:
+        changes = ", ".join(_changes(record, now))
         return f"changed: {changes or 'no option; rules or routes were not as they should be'}"
-    if before.planned_by:
-        return f"changed: meshdns {before.planned_by} -> {now.version}, and options that only the former can read"
+    version = recorded_version(before.about)
+    if version:
+        return f"changed: meshdns {version} -> {now.version}, and options that only the former can read"
     return "changed: it cannot be told what, because what was there had no record"
 
 

@@ -7,11 +7,11 @@ something is installed, `auto` stays with the backend that holds it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS, Backend
-from meshdns.capture.apply.install import Installation, inspect, uninstall
+from meshdns.capture.apply.install import uninstall
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.dialects.nft.render import NAME
 from meshdns.capture.dialects.observed import NOTHING, Observed
@@ -87,22 +87,34 @@ def installed(name: str) -> Backend:
     return next(iter((*blind, *found)), BACKENDS[ORDER[0]]())
 
 
-def holding_instead(chosen: Backend) -> Backend | None:
-    """Return another backend that holds an installation, None where none does; PreflightError as `remove_elsewhere`."""
-    return next((backend for backend, _ in _elsewhere(chosen)), None)
+def held_elsewhere(chosen: Backend) -> Mapping[str, Observed]:
+    """Return what other backends hold, by their names; PreflightError where something is held that cannot be read here.
 
-
-def remove_elsewhere(chosen: Backend) -> Mapping[str, Installation]:
-    """Remove what other backends hold; returns it by their names. What `chosen` holds must be verified in the kernel.
-
-    PreflightError: there is more, and it cannot be read here.
+    Whoever installs with `chosen` asks before, and gives `remove_elsewhere` the answer after.
     """
-    removed = {}
-    for backend, held in _elsewhere(chosen):
-        removed[backend.name] = inspect(backend, held)
-        _await_heartbeats(chosen, held.alive)
-        backend.remove()
-    return removed
+    held: dict[str, Observed] = {}
+    unread: dict[str, PreflightError] = {}
+    for backend in _may_hold(chosen):
+        try:
+            found = backend.read()
+        except PreflightError as error:
+            unread[backend.name] = error
+            continue
+        if found.present:
+            held[backend.name] = found
+    for name, why in unread.items():
+        # Of the two variants of iptables, what is left tells that there is one, but not which.
+        is_telling = name == ORDER[0] or (chosen.name == ORDER[0] and not held)
+        if is_telling and _left_traces(name):
+            raise PreflightError(f"cannot read what {name.partition('-')[0]} holds beside {chosen.name}: {why}")
+    return held
+
+
+def remove_elsewhere(chosen: Backend, held: Mapping[str, Observed]) -> None:
+    """Remove what other backends hold. What `chosen` holds must be verified in the kernel."""
+    for name, found in held.items():
+        _await_heartbeats(chosen, found.alive)
+        BACKENDS[name]().remove()
 
 
 def uninstall_everywhere(name: str) -> bool:
@@ -125,23 +137,6 @@ def uninstall_everywhere(name: str) -> bool:
 def _left_traces(name: str) -> bool:
     """Return whether the kernel itself says that a backend whose program is gone has rules here."""
     return bool(has_table(NAME)) if name == ORDER[0] else heartbeats(HEARTBEATS) is not None
-
-
-def _elsewhere(chosen: Backend) -> Iterator[tuple[Backend, Observed]]:
-    """Yield the other backends that hold something, and what; in the end PreflightError where not all could be read."""
-    unread: dict[str, PreflightError] = {}
-    for backend in _may_hold(chosen):
-        try:
-            held = backend.read()
-        except PreflightError as error:
-            unread[backend.name] = error
-            continue
-        if held.present:
-            yield backend, held
-    for name, why in unread.items():
-        # Of the two variants of iptables, what is left tells that there is one, but not which.
-        if ORDER[0] in {name, chosen.name} and _left_traces(name):
-            raise PreflightError(f"cannot read what {name.partition('-')[0]} holds beside {chosen.name}: {why}")
 
 
 def _may_hold(chosen: Backend) -> list[Backend]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS
-from meshdns.capture.apply.choice import installed, remove_elsewhere, uninstall_everywhere
+from meshdns.capture.apply.choice import held_elsewhere, installed, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.install import as_planned_by, inspect, install
 from meshdns.capture.apply.record import Record, from_comments, to_comments
 from meshdns.capture.errors import CaptureError, ConfirmError, PreflightError
@@ -127,8 +127,9 @@ def _bring_back(previous: Record | None, version: str) -> None:
     if previous.backend not in BACKENDS:
         raise PreflightError(f"cannot bring back what was installed: this version has no backend {previous.backend!r}")
     backend = BACKENDS[previous.backend]()
+    elsewhere = held_elsewhere(backend)
     install(backend, as_planned_by(previous, version))
-    remove_elsewhere(backend)
+    remove_elsewhere(backend, elsewhere)
 
 
 def _restore(earlier: Pending | None) -> None:

@@ -10,7 +10,7 @@ from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.record import Record, from_comments, recorded_version, to_comments
 from meshdns.capture.dialects.observed import Observed
-from meshdns.capture.errors import ApplyError, CaptureError, RollbackError
+from meshdns.capture.errors import ApplyError, CaptureError, PreflightError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import CaptureSpec
@@ -69,6 +69,15 @@ def inspect(backend: Backend, held: Observed | None = None) -> Installation:
         other = f"recorded by meshdns {record.version}, which planned other rules"
         return Installation(held, record, _stale(found.condition), (*found.drift, other), record.version)
     return found
+
+
+def recorded(backend: Backend, purpose: str) -> Record:
+    """Return the record of what is installed; PreflightError, with the purpose in it, where there is none to go by."""
+    found = inspect(backend)
+    if found.record is None:
+        cause = found.drift[0] if found.held.present else "nothing is installed"
+        raise PreflightError(f"cannot {purpose}: {cause}: run `meshdns capture install` first")
+    return found.record
 
 
 def measure(backend: Backend, spec: CaptureSpec, held: Observed) -> Installation:

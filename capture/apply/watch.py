@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from meshdns.capture.apply.backend import Backend
-from meshdns.capture.apply.choice import holding_instead, remove_elsewhere
+from meshdns.capture.apply.backend import BACKENDS, Backend
+from meshdns.capture.apply.choice import held_elsewhere, remove_elsewhere
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, install, new_record
 from meshdns.capture.apply.record import Record
@@ -85,20 +85,20 @@ class Watch:
             logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
             for line in found.drift[:SHOWN]:
                 logger.warning("drift: %s", line)
+        elsewhere = held_elsewhere(self.backend) if self.known is None else {}
         install(self.backend, self.wanted, found.held)
-        if self.known is None:
-            remove_elsewhere(self.backend)
+        remove_elsewhere(self.backend, elsewhere)
         self.known = self.wanted
 
     def _found(self) -> Installation:
         """Return what is installed, and go over to the backend that holds it instead of the one before."""
         found = inspect(self.backend)
-        other = holding_instead(self.backend) if self.known and found.condition is Condition.ABSENT else None
-        if other is None:
-            return found
-        logger.info("following the rules to backend %s", other.name)
-        self.backend = other
-        return inspect(other)
+        elsewhere = held_elsewhere(self.backend) if self.known and found.condition is Condition.ABSENT else {}
+        for name, held in elsewhere.items():
+            logger.info("following the rules to backend %s", name)
+            self.backend = BACKENDS[name]()
+            return inspect(self.backend, held)
+        return found
 
     def _leaves_alone(self, found: Installation) -> bool:
         """Return whether the rules are another version's, or were until they lost their record; says so once."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import Backend
-from meshdns.capture.apply.choice import choose_working, remove_elsewhere, uninstall_everywhere
-from meshdns.capture.apply.install import Applied, Installation, new_record
+from meshdns.capture.apply.choice import choose_working, held_elsewhere, remove_elsewhere, uninstall_everywhere
+from meshdns.capture.apply.install import Applied, new_record
 from meshdns.capture.apply.install import install as apply_install
 from meshdns.capture.apply.record import Record
 from meshdns.capture.apply.virtual import check_virtual
 from meshdns.capture.dialects.nft.render import TRACE_NAME
+from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.plan import plan as plan_rules
 from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system.namespace import entered, locked
@@ -100,15 +101,16 @@ def install(
         check_virtual(spec)
         with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
+            elsewhere = held_elsewhere(choice.backend)
             record = new_record(spec, choice.backend, VERSION, int(time.time()))
             done = apply_install(choice.backend, record, choice.held)
-            elsewhere = remove_elsewhere(choice.backend)
+            remove_elsewhere(choice.backend, elsewhere)
             if not (done.changed or elsewhere):
                 trial.close()
         on_trial = commit.pending() if commit_timeout and (done.changed or elsewhere) else None
         unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
-    _print_done(record, done, elsewhere.values())
+    _print_done(record, done, elsewhere)
     for name in elsewhere:
         click.echo(f"removed what was installed with {name}")
     if not spec.dns:
@@ -137,15 +139,15 @@ def uninstall(netns: str | None, backend: str) -> None:
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 
 
-def _print_done(record: Record, done: Applied, elsewhere: Iterable[Installation]) -> None:
-    """Print whether `record` had to be installed, and what that changed: against what stood in its own place first."""
+def _print_done(record: Record, done: Applied, elsewhere: Mapping[str, Observed]) -> None:
+    """Print whether `record` had to be installed, and how it differs from what its backend held, or else another."""
     if not done.changed:
         before = done.before.record
         by = f" by meshdns {before.version}" if before and before.version != record.version else ""
         click.echo(f"nothing to change: it is installed already{by}")
         return
     click.echo(f"installed for {' and '.join(family.value for family in record.spec.families)}")
-    replaced = next((one for one in (done.before, *elsewhere) if one.held.present), None)
+    replaced = next((held for held in (done.before.held, *elsewhere.values()) if held.present), None)
     if replaced:
         from meshdns.init.capture_words import difference  # noqa: PLC0415 - a first installation replaces nothing
 

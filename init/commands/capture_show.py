@@ -22,6 +22,7 @@ from meshdns.init import capture_report as report
 from meshdns.init.capture_options import any_given, place_options, recorded_options
 from meshdns.init.capture_spec import warned_spec
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
+from meshdns.init.version import VERSION
 
 DRIFT = 10
 ELSEWHERE = "(another)"
@@ -153,14 +154,19 @@ def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, 
     if any_given(ctx, options):
         return warned_spec(options)
     try:
-        record = inspect(backend).record
+        found = inspect(backend)
     except PreflightError as error:
         click.echo(f"meshdns: going by options and defaults: {error}", err=True)
         return warned_spec(options)
-    if record is None:
-        click.echo("meshdns: nothing is installed: going by options and defaults", err=True)
+    if found.record is None:
+        why = found.drift[0] if found.held.present else "nothing is installed"
+        click.echo(f"meshdns: {why}: going by options and defaults", err=True)
         return warned_spec(options)
-    return record.spec
+    if found.planned_by:
+        click.echo(
+            f"meshdns: the rules were planned by meshdns {found.planned_by}: going by those of {VERSION}", err=True
+        )
+    return found.record.spec
 
 
 def _group(uid: int) -> int:

@@ -7,8 +7,7 @@ import signal
 import click
 
 from meshdns.capture.apply.choice import installed
-from meshdns.capture.apply.install import inspect
-from meshdns.capture.errors import PreflightError
+from meshdns.capture.apply.install import recorded
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.spec import Address
@@ -37,9 +36,7 @@ def trace(
     """
     with entered(netns), stop_on_signals() as stop:
         there = installed(backend)
-        record = inspect(there).record
-        if record is None:
-            raise PreflightError("cannot trace packets: nothing is installed: run `meshdns capture install` first")
+        record = recorded(there, "trace packets")
         interest = interest_in(uid=uid, protocol=Protocol(proto) if proto else None, destination=dst, port=dport)
         for line in follow(there.name, record.spec, plan(record.spec).rules(), interest, stop.fileno()):
             click.echo(line)

@@ -10,7 +10,7 @@ import click
 
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import installed
-from meshdns.capture.apply.install import inspect, new_record
+from meshdns.capture.apply.install import new_record, recorded
 from meshdns.capture.apply.record import Record
 from meshdns.capture.apply.watch import Watch, logger
 from meshdns.capture.apply.watch import watch as keep
@@ -45,7 +45,7 @@ def watch(ctx: click.Context, /, *, netns: str | None, backend: str, log_format:
     with entered(netns), stop_on_signals() as stop:
         chosen = installed(backend)
         is_given = any_given(ctx, options)
-        record = _given(chosen, options) if is_given else _recorded(chosen)
+        record = _given(chosen, options) if is_given else recorded(chosen, "watch the rules")
         keep(Watch(chosen, record, _listed, VERSION, known=None if is_given else record), stop)
         return INTERRUPTED if stop.number == signal.SIGINT else None
 
@@ -55,14 +55,6 @@ def _given(backend: Backend, options: Mapping[str, object]) -> Record:
     for warning in warnings:
         logger.warning("%s", warning)
     return new_record(spec, backend, VERSION, int(time.time()))
-
-
-def _recorded(backend: Backend) -> Record:
-    found = inspect(backend)
-    if found.record is None:
-        cause = found.drift[0] if found.held.present else "nothing is installed"
-        raise PreflightError(f"cannot watch the rules: {cause}: run `meshdns capture install` first")
-    return found.record
 
 
 def _listed(path: str) -> tuple[Server, ...] | None:

@@ -128,9 +128,16 @@ def test_what_another_version_installed_is_named(pod: Pod, tmp_path: Path) -> No
     same.capture(pod.place, *options)
     assert _replacing(pod.capture("install")) == ["nothing to change: it is installed already by meshdns 0.0.8"]
     older.capture(pod.place, *options)
+    explained = pod.capture("explain", "--uid", "1000", "--proto", "udp", "--dst", "10.96.0.10", "--dport", "53")
+    assert f"planned by meshdns 0.0.9: going by those of {VERSION}" in explained.err
     assert _replacing(pod.capture("install")) == [f"changed: meshdns 0.0.9 -> {VERSION}"]
     newer.capture(pod.place, *options)
-    assert "drift: 1 difference" in pod.capture("status").out
+    assert "installed by meshdns 9.9.9, whose record this version cannot read" in pod.capture("status").out
+    assert json.loads(pod.capture("status", "--json").out)["version"] == "9.9.9"
+    traced = pod.place.run(MESHDNS, "capture", "trace", check=False)
+    assert (traced.returncode, "recorded by meshdns 9.9.9 in a form of its own: run " in traced.stderr) == (3, True)
+    explained = pod.capture("explain", "--uid", "1000", "--proto", "udp", "--dst", "10.96.0.10", "--dport", "53")
+    assert "recorded by meshdns 9.9.9 in a form of its own: going by options and defaults" in explained.err
     assert pod.capture("diff").out == "recorded by meshdns 9.9.9 in a form of its own\n"
     assert _replacing(pod.capture("install")) == [
         f"changed: meshdns 9.9.9 -> {VERSION}, and options that only the former can read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,9 +12,8 @@ from capture_cases import CASES
 from capturing import SPEC, servers, spec
 
 from meshdns.capture.apply.backend import BACKENDS
-from meshdns.capture.apply.compare import Condition
-from meshdns.capture.apply.install import Installation, new_record
-from meshdns.capture.apply.record import Record
+from meshdns.capture.apply.install import new_record
+from meshdns.capture.apply.record import Record, to_comments
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.spec import CaptureSpec, OnResolverDown
 from meshdns.init.capture_spec import to_spec
@@ -80,12 +80,13 @@ CHANGES: dict[str, tuple[Record, str]] = {
 def test_what_differs_is_said(case: str) -> None:
     """A record and the one that it gives way to: one line with old and new value of what differs."""
     before, line = CHANGES[case]
-    assert difference(Installation(Observed(present=True), before, Condition.SAME, ()), NOW) == line
+    assert difference(Observed(present=True, about=to_comments(before, 128)), NOW) == line
 
 
 def test_what_cannot_be_read_is_said() -> None:
     """Where the record is gone, or is another version's to read, nobody claims to know what changed."""
-    emptied = Installation(Observed(present=True), None, Condition.FOREIGN, ("no record of who installed this",))
+    emptied = Observed(present=True)
     assert difference(emptied, NOW) == "changed: it cannot be told what, because what was there had no record"
-    unread = replace(emptied, planned_by="3.0.0")
+    comment = base64.b64encode(b'{"version":"3.0.0","spec":{}}').decode()
+    unread = Observed(present=True, about=(comment[:9], comment[9:]))
     assert difference(unread, NOW) == "changed: meshdns 3.0.0 -> 2.0.0, and options that only the former can read"

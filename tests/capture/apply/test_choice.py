@@ -17,6 +17,7 @@ from meshdns.capture.apply.choice import (
     ORDER,
     Choice,
     choose_working,
+    held_elsewhere,
     installed,
     remove_elsewhere,
     uninstall_everywhere,
@@ -63,8 +64,10 @@ def _install(pod: Namespace, name: str) -> tuple[str, ...]:
 
     def change() -> tuple[str, ...]:
         choice = choose_working(name, RULES)
+        elsewhere = held_elsewhere(choice.backend)
         install(choice.backend, new_record(spec(), choice.backend, "1", 1), choice.held)
-        return tuple(remove_elsewhere(choice.backend))
+        remove_elsewhere(choice.backend, elsewhere)
+        return tuple(elsewhere)
 
     return pod.call(change)
 
@@ -167,7 +170,9 @@ def test_a_living_resolver_is_alive_in_the_new_dialect_first() -> None:
         iptables = BACKENDS["iptables-legacy"]()
         there.pod.call(lambda: install(iptables, new_record(spec(), iptables, "1", 1)))
         there.beat()
-        assert there.pod.call(lambda: tuple(remove_elsewhere(iptables))) == ("nft",)
+        elsewhere = there.pod.call(lambda: held_elsewhere(iptables))
+        assert set(elsewhere) == {"nft"}
+        there.pod.call(lambda: remove_elsewhere(iptables, elsewhere))
         assert there.pod.call(iptables.read).alive == frozenset(Family)
 
 
@@ -181,6 +186,7 @@ def test_iptables_programs_that_are_gone_are_missed_where_their_rules_are(
         pod.call(lambda: uninstall_everywhere("auto"))
     with pytest.raises(PreflightError, match="cannot read what iptables holds beside nft"):
         _install(pod, "nft")
+    assert not pod.call(BACKENDS["nft"]().read).present
 
 
 @pytest.mark.parametrize("others", [(), PROGRAMS["iptables-legacy"]], ids=["no program", "iptables-legacy"])
@@ -204,6 +210,7 @@ def test_nft_that_is_gone_is_missed_by_an_install_with_iptables(
     _only(PROGRAMS["iptables-legacy"], tmp_path, monkeypatch)
     with pytest.raises(PreflightError, match="cannot read what nft holds beside iptables-legacy: cannot run nft"):
         _install(pod, "iptables-legacy")
+    assert not pod.call(BACKENDS["iptables-legacy"]().read).present
 
 
 def test_hosts_that_have_only_iptables_need_no_nft(

@@ -16,7 +16,7 @@ from capturing import spec
 from namespaces import Namespace, namespace
 
 from meshdns.capture.apply.backend import BACKENDS, Backend
-from meshdns.capture.apply.choice import remove_elsewhere
+from meshdns.capture.apply.choice import held_elsewhere
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import inspect, install, new_record, uninstall
 from meshdns.capture.dialects.observed import NOTHING
@@ -73,7 +73,7 @@ def test_both_ways_to_the_legacy_tables_see_the_same(pod: Namespace, libiptc: Ba
     assert _install(pod, libiptc, wanted)
     assert pod.call(lambda: inspect(legacy)).condition is Condition.SAME
     assert not _install(pod, legacy, wanted)
-    assert pod.call(lambda: remove_elsewhere(libiptc)) == {}
+    assert pod.call(lambda: held_elsewhere(libiptc)) == {}
     assert not _install(pod, libiptc, wanted)
     assert pod.call(lambda: uninstall(libiptc))
     saved = pod.run("iptables-legacy-save").stdout
