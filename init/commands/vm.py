@@ -14,6 +14,7 @@ import click
 
 from meshdns.init import defaults
 from meshdns.init.errors import MissingError
+from meshdns.init.late import LateGroup
 from meshdns.init.parameters import SECONDS
 from meshdns.init.version import VERSION
 from meshdns.init.vm import layout, walk
@@ -28,7 +29,7 @@ FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 PREFIXES: Final = ("MESHDNS_CAPTURE_", "MESHDNS_RESOLVER_")
 
 
-@click.group()
+@click.group(cls=LateGroup, late={})
 def vm() -> None:
     """Set this machine up for meshdns, look at it, take everything back.
 

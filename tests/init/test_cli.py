@@ -24,6 +24,7 @@ def meshdns(*arguments: str, environment: dict[str, str] | None = None) -> subpr
         (["no-such-command"], "No such command 'no-such-command'."),
         (["resolvr"], "No such command 'resolvr': did you mean resolver?"),
         (["capture", "stat"], "No such command 'stat': did you mean status?"),
+        (["vm", "onbord"], "No such command 'onbord': did you mean onboard?"),
         (["resolver", "rum"], "No such command 'rum': did you mean run?"),
         (["capture", "plan", "--no-such-option"], "No such option"),
         (["capture", "plan", "--dns-port", "0"], "'0' is not a port: give a number from 1 to 65535"),
