@@ -86,8 +86,10 @@ class Watch:
             for line in found.drift[:SHOWN]:
                 logger.warning("drift: %s", line)
         elsewhere = held_elsewhere(self.backend) if self.known is None else {}
-        install(self.backend, self.wanted, found.held)
+        done = install(self.backend, self.wanted, found.held)
         remove_elsewhere(self.backend, elsewhere)
+        if self.known is None and (done.changed or elsewhere):
+            logger.info("installed by the options of this watch, in the place of what was there")
         self.known = self.wanted
 
     def _found(self) -> Installation:
@@ -114,8 +116,8 @@ class Watch:
                 logger.warning(
                     "%s: restart the watch with %s, or run `meshdns capture install` with %s", because, version, own
                 )
-        elif self.left_to:
-            logger.info("the rules are those of meshdns %s again", self.version)
+        elif self.left_to and found.record:
+            logger.info("no longer leaving the rules alone: installed by meshdns %s", found.record.version)
         self.left_to, self._left_because = version, because
         return version is not None
 

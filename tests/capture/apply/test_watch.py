@@ -195,7 +195,7 @@ def test_leaves_an_upgrade_alone(place: Place, tmp_path: Path, difference: str) 
         assert place.rules() == ""
         place.install()
         ours = place.rules()
-        assert f"of meshdns {VERSION} again" in next(lines)
+        assert f"no longer leaving the rules alone: installed by meshdns {VERSION}" in next(lines)
         assert "following another configuration" in next(lines)
         place.pod.run("nft", "delete", "table", "inet", "meshdns")
         assert "the rules are gone" in next(lines)
@@ -298,8 +298,12 @@ def test_options_of_the_watch_replace_what_another_backend_holds(place: Place) -
     """With options of its own the watch installs with the backend named, and what another one held is removed."""
     legacy = BACKENDS["iptables-legacy"]()
     command = (MESHDNS, "capture", "watch", "--backend", legacy.name, *place.options)
-    with place.pod.running(*command):
-        assert _eventually(lambda: place.rules() == "")
+    with place.pod.running(*command) as process:
+        lines = _lines_of(process)
+        assert "watching" in next(lines)
+        assert "the rules are gone" in next(lines)
+        assert "installed by the options of this watch" in next(lines)
+        assert place.rules() == ""
         assert place.pod.call(lambda: inspect(legacy)).condition is Condition.SAME
 
 
