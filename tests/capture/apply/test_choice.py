@@ -202,14 +202,15 @@ def test_nft_that_is_gone_is_missed_where_its_rules_are(
         pod.call(lambda: uninstall_everywhere("auto"))
 
 
+@pytest.mark.parametrize("name", ["iptables-legacy", "auto"])
 def test_nft_that_is_gone_is_missed_by_an_install_with_iptables(
-    pod: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pod: Namespace, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table of ours that nobody here can remove would capture beside the new rules: that is said."""
     _install(pod, "nft")
     _only(PROGRAMS["iptables-legacy"], tmp_path, monkeypatch)
     with pytest.raises(PreflightError, match="cannot read what nft holds beside iptables-legacy: cannot run nft"):
-        _install(pod, "iptables-legacy")
+        _install(pod, name)
     assert not pod.call(BACKENDS["iptables-legacy"]().read).present
 
 
