@@ -3,7 +3,7 @@
 `Watch` decides what to do at one look; `watch` waits for the kernel's events and for time. What `uninstall` removes and
 what `install` puts in place is nobody else's doing: the one dismisses the watch, the other is taken over, by whatever
 backend. Only what another version of meshdns recorded, and this one would plan otherwise, is left alone: else the watch
-would put back what an upgrade has just replaced.
+would put back what an upgrade has just replaced (docs/adr/0018).
 """
 
 from __future__ import annotations
