@@ -101,6 +101,10 @@ def onboard(
     for name in [name for name in os.environ if name.startswith(PREFIXES)]:
         del os.environ[name]  # they are in the settings; the programs that we start read these
     found = preflight(settings)
+    if dry_run and os.geteuid() != 0:
+        click.echo("meshdns: warning: onboarding takes root, who sees more: run it with sudo", err=True)
+        for what in found.unseen:
+            click.echo(f"meshdns: warning: not checked: {what}", err=True)
     for warning in found.warnings:
         click.echo(f"meshdns: warning: {warning}", err=True)
     if found.problems:

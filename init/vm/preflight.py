@@ -35,10 +35,11 @@ UNSEEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tm
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Problems, which keep a machine from being onboarded, and warnings, which do not."""
+    """Problems, which keep a machine from being onboarded, warnings, which do not, and what this user may not see."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    unseen: tuple[str, ...]
 
 
 def check_machine() -> None:
@@ -72,7 +73,9 @@ def preflight(settings: VmSettings) -> Findings:
         *_ports(facts.listeners, spec, resolver["admin"].port),
         *_told(findings, Level.ERROR),
     )
-    return Findings(problems, (*warnings, *_told(findings, Level.WARNING)))
+    hidden = (f"what is at {path}: it may not be read" for path in resolver["manifests"] if _is_hidden(path))
+    unseen = (*facts.unseen, *hidden)
+    return Findings(problems, (*warnings, *_told(findings, Level.WARNING)), unseen)
 
 
 def _understood(command: click.Command, values: Values, file: Path) -> dict[str, Any]:
@@ -100,8 +103,16 @@ def _program(manifests: Iterable[Path]) -> Iterator[str]:
 
 def _manifests(manifests: Iterable[Path]) -> Iterator[str]:
     for path in manifests:
-        if path != layout.ENTRIES and not path.exists():
+        if path != layout.ENTRIES and not _is_hidden(path) and not path.exists():
             yield f"there is nothing at {path}, where manifests should be: make it, or name another by --manifests"
+
+
+def _is_hidden(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _name_server(listeners: Iterable[Listener], settings: VmSettings) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 from meshdns.capture.errors import PreflightError
@@ -57,9 +58,12 @@ class Rules:
     @classmethod
     def look(cls, at: str, note: Note) -> Look:  # noqa: ARG003
         """Return whether the rules of that file are installed."""
-        done = _capture("status", "--json", "--check", "--config", at)
+        wanted = ("--config", at) if Path(at).exists() else ()
+        done = _capture("status", "--json", "--check", *wanted)
         if done.exit_code == PREFLIGHT:
             return Look(Standing.UNSEEN, _cause(done))
+        if not wanted:
+            return Look(Standing.MISSING, f"there is no {at}")
         if done.exit_code:
             return Look(Standing.MISSING, _cause(done) if done.errors else "not as they should be")
         left_s = json.loads(done.output)["confirm_within_s"]

@@ -58,10 +58,14 @@ def onboard(steps: Sequence[Step], manifest: Manifest, tell: Tell) -> bool:
 
 
 def plan(steps: Iterable[Step], manifest: Manifest) -> Iterator[str]:
-    """Yield what `onboard` would do."""
+    """Yield what `onboard` would do, and what only root can tell."""
     for step in steps:
-        if not step.stands(manifest.note(step) or step.prepare(None)):
-            yield f"would {step.verbs[0]} {step.kind} {step.at}"
+        note = manifest.note(step) or step.prepare(None)
+        if step.stands(note):
+            continue
+        found = step.look(step.at, note)
+        what = f"would {step.verbs[0]} {step.kind} {step.at}"
+        yield f"cannot tell whether it {what}: {found.detail}" if found.standing is Standing.UNSEEN else what
 
 
 def offboard(manifest: Manifest, tell: Tell) -> bool:

@@ -67,6 +67,27 @@ def test_refused_and_untouched(vm: Machine) -> None:
     vm.run(*ONBOARD)  # the machine can be onboarded when nothing is in the way
 
 
+def dry_run(vm: Machine) -> tuple[list[str], list[str]]:
+    """Return what an ordinary user's dry run prints, and the warnings."""
+    done = vm.run(*ONBOARD, "--dry-run", uid=65534)
+    return done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_what_an_ordinary_user_cannot_see_is_said(vm: Machine) -> None:
+    """A dry run without root says that it takes root and what was not checked; of the rules it claims nothing."""
+    planned, warnings = dry_run(vm)
+    assert "would write file /etc/meshdns/resolver.yaml" in planned
+    assert warnings[0] == "meshdns: warning: onboarding takes root, who sees more: run it with sudo"
+    assert "meshdns: warning: not checked: the rules of nf_tables: that takes CAP_NET_ADMIN" in warnings
+    vm.run(*ONBOARD)
+    again, _ = dry_run(vm)
+    for lines in (planned, again):
+        (of_rules,) = (line for line in lines if " rules " in line)
+        assert of_rules.startswith("cannot tell whether it would install rules /etc/meshdns/capture.yaml: ")
+    assert len(again) == 1
+    assert vm.run(*ONBOARD, "--dry-run").stdout == "nothing to do\n"
+
+
 def test_two_at_once(vm: Machine) -> None:
     """Of two onboardings at once one is done and the other refused; what they leave is one whole onboarding."""
     with vm.started(*ONBOARD) as first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,6 +58,19 @@ def test_manifests_that_are_not_there_are_told(tmp_path: Path) -> None:
     missing = tmp_path / "entries"
     (told,) = preflight._manifests([missing, tmp_path, layout.ENTRIES])
     assert told.startswith(f"there is nothing at {missing}, ")
+
+
+@pytest.mark.root
+def test_manifests_that_this_user_may_not_see_are_not_missed(tmp_path: Path) -> None:
+    """To an ordinary user a closed directory says neither that manifests are in it nor that there are none."""
+    (tmp_path / "closed").mkdir(mode=0o700)
+    path = tmp_path / "closed" / "entries"
+    assert list(preflight._manifests([path])) != []
+    os.seteuid(65534)
+    try:
+        assert list(preflight._manifests([path])) == []
+    finally:
+        os.seteuid(0)
 
 
 def test_a_dangling_resolv_conf_is_told_with_where_it_leads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

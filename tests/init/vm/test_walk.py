@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from meshdns.init.vm import walk
 from meshdns.init.vm.manifest import FORMAT, Manifest
 from meshdns.init.vm.place import Directory, File
 from meshdns.init.vm.step import Standing, Step
+
+NOBODY = 65534
 
 
 class Machine:
@@ -52,6 +55,21 @@ def test_each_step_is_told_and_done_once(machine: Machine) -> None:
     assert not machine.onboard()
     assert machine.told == []
     assert Manifest(machine.etc).path.stat().st_mtime_ns == written
+
+
+@pytest.mark.root
+def test_what_cannot_be_seen_is_not_planned(machine: Machine) -> None:
+    """Of a step that this user may not look at nobody claims that it is to be done."""
+    path = machine.root / "closed" / "file"
+    path.parent.mkdir(mode=0o700)
+    step, manifest = File(str(path), b""), Manifest(machine.etc)
+    os.seteuid(NOBODY)
+    try:
+        (planned,) = walk.plan([step], manifest)
+    finally:
+        os.seteuid(0)
+    assert planned.startswith(f"cannot tell whether it would write file {path}: ")
+    assert "Permission denied" in planned
 
 
 def test_other_options_are_gone_over_to(machine: Machine) -> None:
