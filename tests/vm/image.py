@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from resolving import ADDRESS_AND_AUTO
 from vm.machine import ALONE, NETWORK
 
 TREE: Final = Path(__file__).parents[2]
@@ -38,23 +39,6 @@ BUILT_FROM: Final = (
     "LICENSE",
 )
 INSTALLED_AT: Final = "/opt/meshdns"
-ENTRIES: Final = """apiVersion: networking.istio.io/v1beta1
-kind: ServiceEntry
-metadata: {name: external-address}
-spec:
-  addresses: [198.51.100.0]
-  hosts: [address.internal]
-  ports: [{name: http, number: 80, protocol: HTTP}]
----
-apiVersion: networking.istio.io/v1beta1
-kind: ServiceEntry
-metadata: {name: external-auto}
-spec:
-  hosts: [auto.internal]
-  ports: [{name: http, number: 80, protocol: HTTP}]
-  resolution: STATIC
-  endpoints: [{address: 198.51.100.2}]
-"""
 QUIET: Final = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -162,7 +146,7 @@ def _configure(root: Path) -> None:
         (root / mounted).mkdir()
     entries = root / "srv" / "entries"
     entries.mkdir()
-    (entries / "entries.yaml").write_text(ENTRIES)
+    (entries / "entries.yaml").write_text(ADDRESS_AND_AUTO)
     offline = ["systemctl", f"--root={root}", "--quiet"]
     subprocess.run([*offline, "enable", "systemd-networkd", "systemd-resolved"], check=True, capture_output=True)
     subprocess.run([*offline, "disable", "firewalld"], check=True, capture_output=True)

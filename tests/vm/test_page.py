@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from vm.image import ENTRIES, TREE
+from resolving import ADDRESS_AND_AUTO
+from vm.image import TREE
 from vm.machine import PATH, Machine
 
 PAGE: Final = TREE / "docs" / "vm.md"
@@ -25,7 +26,7 @@ def test_commands_of_the_page(bare: Machine) -> None:
     off = next(block for block in blocks if "--offboard" in block)
     before, after = blocks[: blocks.index(off)], blocks[blocks.index(off) + 1 :]
     assert len(before) > 3
-    (bare.root / "srv/release/entries.yaml").write_text(ENTRIES)
+    (bare.root / "srv/release/entries.yaml").write_text(ADDRESS_AND_AUTO)
     path = "export PATH=$PATH:/opt/meshdns/bin"
     for block in (*before, *after, off):
         # A name that has just been mounted is known within a second.
