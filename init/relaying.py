@@ -116,8 +116,7 @@ class RelayCompanion:
 
             settings, log = RelaySettings(self._options.version), self._options.log
             self._started = Relay(settings, self._routes(), self._forwarder.resolve, log.put if log else None)
-            for warning in self._started.start(self._listeners):
-                logger.warning("%s", warning)
+            self._started.start(self._listeners)
         return self._started
 
     def _routes(self) -> Routes:

@@ -96,17 +96,11 @@ class Relay:
         self._told: set[tuple[str, str]] = set()
         self._all_ended = asyncio.Event()
 
-    def start(self, listeners: Sequence[socket.socket]) -> tuple[str, ...]:
-        """Take over these listening sockets, in the running loop, and close them in the end. Gives warnings."""
-        warnings = []
+    def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Take over these listening sockets, in the running loop, and close them in the end."""
         self._own_addresses = frozenset(own_address(listener) for listener in listeners)
         self._own_ports = frozenset(port for _, port in self._own_addresses)
-        self._room = self._settings.connections_max
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        enough_for = max((files - FILES_KEPT_FREE) // FILES_PER_CONNECTION, 1)
-        if enough_for < self._room:
-            self._room = enough_for
-            warnings.append(f"at most {enough_for} connections are relayed: the limit of open files is {files}")
+        self._room = _room(self._settings.connections_max)
         loop = asyncio.get_running_loop()
         self._readiness = Readiness(loop)
         self._splicer = Splicer(loop, self._readiness, self.counters, self._settings.idle_limit_s)
@@ -122,7 +116,6 @@ class Relay:
             leads_back=self._leads_back,
             short_of_files=self._acceptor.pause,
         )
-        return tuple(warnings)
 
     def replace(self, routes: Routes) -> None:
         """Take new routes; connections that are there already, or under way, go on as they are."""
@@ -254,3 +247,13 @@ class Relay:
         if not self.counters.open:
             self._all_ended.set()
         self._acceptor.room_again()
+
+
+def _room(connections_max: int) -> int:
+    """Return for how many connections there are descriptors. Fewer is told; fewer than half is a warning."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough_for = max((files - FILES_KEPT_FREE) // FILES_PER_CONNECTION, 1)
+    if enough_for < connections_max:
+        level = logging.WARNING if 2 * enough_for < connections_max else logging.INFO
+        logger.log(level, "at most %d connections are relayed: the limit of open files is %d", enough_for, files)
+    return min(enough_for, connections_max)

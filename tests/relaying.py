@@ -165,7 +165,8 @@ def relaying(
 
     def start() -> tuple[str, ...]:
         listeners, warnings = listen(addresses)
-        return (*warnings, *relay.start(listeners))
+        relay.start(listeners)
+        return tuple(warnings)
 
     try:
         running.warnings = running.call(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import socket
 import threading
@@ -60,15 +61,20 @@ def test_no_more_connections_than_the_limit(pod: Namespace) -> None:
         assert relay.relay.counters.failures == {}
 
 
-def test_connections_leave_descriptors_to_dns(pod: Namespace) -> None:
-    """With a low limit of open files fewer connections are relayed than was asked for, and `start` says so."""
+@pytest.mark.parametrize(("files", "room", "level"), [(1024, 384, logging.WARNING), (1500, 622, logging.INFO)])
+def test_connections_leave_descriptors_to_dns(
+    pod: Namespace, caplog: pytest.LogCaptureFixture, files: int, room: int, level: int
+) -> None:
+    """With a low limit of open files fewer connections are relayed; that is told, and is a warning below the half."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     try:
-        with relaying(pod, ROUTES) as relay:
-            assert relay.warnings == ("at most 384 connections are relayed: the limit of open files is 1024",)
+        with caplog.at_level(logging.INFO), relaying(pod, ROUTES):
+            pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    text = f"at most {room} connections are relayed: the limit of open files is {files}"
+    assert caplog.record_tuples == [("meshdns.relay", level, text)]
 
 
 def test_a_storm_of_resets(pod: Namespace) -> None:
