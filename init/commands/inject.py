@@ -12,7 +12,7 @@ from meshdns.init import defaults
 from meshdns.init.errors import ConfigurationError
 from meshdns.init.inject.chunk import MAX_FILE_BYTES
 from meshdns.init.inject.container import Injection
-from meshdns.init.inject.options import ADMIN, IMAGE, NAMESPACE, OBJECT_NAME
+from meshdns.init.inject.parameters import ADMIN, IMAGE, NAMESPACE, OBJECT_NAME
 from meshdns.init.inject.rewrite import Rewritten, rewrite
 from meshdns.init.version import VERSION
 

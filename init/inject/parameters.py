@@ -30,13 +30,7 @@ class NameType(click.ParamType[str]):
     def __init__(self, *, labels: int) -> None:
         self.labels = labels
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 - click's
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Return a name as it was given."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         labels = str(value).split(".")
         if len(labels) > self.labels or len(value) > MAX_NAME_CHARACTERS or not all(map(self.label.fullmatch, labels)):
             dots = ", with dots between" if self.labels > 1 else ""
@@ -49,13 +43,7 @@ class ImageType(click.ParamType[str]):
 
     name = "image"
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 - click's
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Return a reference as it was given."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(r"[!-~]+", value):
             self.fail(f"{value!r} is not an image: write something like registry.example/meshdns:1.0", param, ctx)
         return str(value)
@@ -64,13 +52,7 @@ class ImageType(click.ParamType[str]):
 class AdminType(SocketAddressType):
     """Where the admin port of a pod can be: kubelet probes it from outside."""
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 - click's
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> SocketAddress:
-        """Return address and port."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SocketAddress:
         address = super().convert(value, param, ctx)
         if address.address.is_loopback:
             self.fail(f"{value!r} is not reached by kubelet's probes: write 0.0.0.0 or [::]", param, ctx)
