@@ -20,12 +20,29 @@ LAST_SYSTEM_ID: Final = 999
 """SYS_UID_MAX in login.defs(5), as every distribution ships it: who is above may be a person."""
 
 
+def uid_of(name: str) -> int | None:
+    """Return a user's number, None where there is no such user."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def gid_of(name: str) -> int | None:
+    """Return a group's number, None where there is no such group."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Account(ABC):
     """A name with a number: made unless it is there, and removed if it is we who made it."""
 
     verbs: ClassVar[tuple[str, str, str, str]] = ("create", "created", "remove", "removed")
     number_is: ClassVar[str]
+    maker: ClassVar[str]
     remover: ClassVar[str]
     at: str
 
@@ -34,9 +51,9 @@ class _Account(ABC):
     def number_of(name: str) -> int | None:
         """Return its number, None where there is no such name."""
 
-    @abstractmethod
-    def _maker(self) -> tuple[str, ...]:
-        """Return the command that makes it."""
+    def _options(self) -> tuple[str, ...]:
+        """Return what its maker is told besides its name."""
+        return ("--system",)
 
     def stands(self, note: Note) -> bool:  # noqa: ARG002 - a step's signature
         """Return whether it is there."""
@@ -49,7 +66,7 @@ class _Account(ABC):
     def do(self, note: Note) -> Note:
         """Make it, unless it is there."""
         if self.number_of(self.at) is None:
-            _change(*self._maker())
+            _change(self.maker, *self._options(), self.at)
         return {**note, "id": self.number_of(self.at)}
 
     @classmethod
@@ -76,15 +93,9 @@ class Group(_Account):
 
     kind: ClassVar[str] = "group"
     number_is: ClassVar[str] = "gid"
+    maker: ClassVar[str] = "groupadd"
     remover: ClassVar[str] = "groupdel"
-
-    @staticmethod
-    def number_of(name: str) -> int | None:
-        """Return its gid, None where there is no such group."""
-        return gid_of(name)
-
-    def _maker(self) -> tuple[str, ...]:
-        return ("groupadd", "--system", self.at)
+    number_of = staticmethod(gid_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +104,13 @@ class User(_Account):
 
     kind: ClassVar[str] = "user"
     number_is: ClassVar[str] = "uid"
+    maker: ClassVar[str] = "useradd"
     remover: ClassVar[str] = "userdel"
+    number_of = staticmethod(uid_of)
 
-    @staticmethod
-    def number_of(name: str) -> int | None:
-        """Return its uid, None where there is no such user."""
-        return uid_of(name)
-
-    def _maker(self) -> tuple[str, ...]:
+    def _options(self) -> tuple[str, ...]:
         home = ("--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin")
-        return ("useradd", "--system", "--gid", self.at, *home, "--comment", "meshdns resolver", self.at)
-
-
-def uid_of(name: str) -> int | None:
-    """Return a user's number, None where there is no such user."""
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def gid_of(name: str) -> int | None:
-    """Return a group's number, None where there is no such group."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
+        return ("--system", "--gid", self.at, *home, "--comment", "meshdns resolver")
 
 
 def _change(*command: str) -> None:
