@@ -85,7 +85,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
     else:
         spec = question.spec or (found.record.spec if found.record else None)
         if spec is None:
-            yield Finding("rules", Outcome.FAILED, "what is installed has no record: run `meshdns capture install`")
+            yield Finding("rules", Outcome.FAILED, f"{found.drift[0]}: run `meshdns capture install`")
             return
         rules = _Rules(spec, plan(spec), backend)
         yield from _rules_findings(rules, found)

@@ -127,7 +127,8 @@ def demand(program: str) -> None:
 
 
 def _find(program: str) -> str | None:
-    paths = (f"{place}/{program}" for place in os.get_exec_path(environment_of_programs()))
+    places = os.get_exec_path(environment_of_programs())
+    paths = [program] if "/" in program else [f"{place}/{program}" for place in places]
     return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 

@@ -18,7 +18,7 @@ from meshdns.init.capture_options import (
     recorded_options,
     rules_only_option,
 )
-from meshdns.init.capture_spec import listed_servers, to_spec
+from meshdns.init.capture_spec import listed_servers, warned_spec
 
 
 @click.command()
@@ -38,7 +38,7 @@ def verify(ctx: click.Context, /, *, netns: str | None, backend: str, rules_only
       meshdns capture verify
     """
     with entered(netns):
-        spec = to_spec(options)[0] if any_given(ctx, options) else None
+        spec = warned_spec(options) if any_given(ctx, options) else None
         question = Question(spec, _listed(str(options["resolv_conf"])), defaults.PROBE_SUFFIX)
         findings = []
         for finding in verify_steps(installed(backend), question, rules_only=rules_only):

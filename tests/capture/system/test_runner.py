@@ -16,6 +16,7 @@ LONG = "x" * 3_000_000
 
 OUTCOMES = {
     "nothing said, nothing heard": (["true"], "", Outcome(0, "", "")),
+    "by its path": ([sys.executable, "-c", "print('here')"], "", Outcome(0, "here\n", "")),
     "a failure": (["sh", "-c", "echo no >&2; exit 3"], "", Outcome(3, "", "no\n")),
     "both streams": (["sh", "-c", "echo out; echo err >&2"], "", Outcome(0, "out\n", "err\n")),
     "more than a pipe holds, there and back": (["cat"], LONG, Outcome(0, LONG, "")),
