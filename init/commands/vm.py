@@ -101,8 +101,8 @@ def onboard(
     for name in [name for name in os.environ if name.startswith(PREFIXES)]:
         del os.environ[name]  # they are in the settings; the programs that we start read these
     found = preflight(settings)
-    if dry_run and os.geteuid() != 0:
-        click.echo("meshdns: warning: onboarding takes root, who sees more: run it with sudo", err=True)
+    if not _is_root():
+        _warn_of_root("onboarding")
         for what in found.unseen:
             click.echo(f"meshdns: warning: not checked: {what}", err=True)
     for warning in found.warnings:
@@ -131,6 +131,8 @@ def offboard(*, dry_run: bool) -> None:
       meshdns vm offboard
     """
     if dry_run:
+        if not _is_root():
+            _warn_of_root("offboarding")
         _print(walk.plan_back(Manifest(layout.ETC)))
         return
     _need_root("offboard")
@@ -198,8 +200,16 @@ def _lookups_work() -> bool:
     return any(address[0] == "127.0.0.1" for *_, address in found)
 
 
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _warn_of_root(what: str) -> None:
+    click.echo(f"meshdns: warning: {what} takes root: run it with sudo", err=True)
+
+
 def _need_root(what: str) -> None:
-    if os.geteuid() != 0:
+    if not _is_root():
         raise MissingError(f"cannot {what} this machine: that takes root: run it with sudo")
 
 

@@ -77,7 +77,7 @@ def test_what_an_ordinary_user_cannot_see_is_said(vm: Machine) -> None:
     """A dry run without root says that it takes root and what was not checked; of the rules it claims nothing."""
     planned, warnings = dry_run(vm)
     assert "would write file /etc/meshdns/resolver.yaml" in planned
-    assert warnings[0] == "meshdns: warning: onboarding takes root, who sees more: run it with sudo"
+    assert warnings[0] == "meshdns: warning: onboarding takes root: run it with sudo"
     assert "meshdns: warning: not checked: the rules of nf_tables: that takes CAP_NET_ADMIN" in warnings
     vm.run(*ONBOARD)
     again, _ = dry_run(vm)

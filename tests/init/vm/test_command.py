@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,21 @@ def test_offboard_and_again(settings: Path, capsys: pytest.CaptureFixture[str]) 
     assert not settings.exists()
     assert run(["vm", "offboard"]) == 0
     assert capsys.readouterr().out == "nothing to do\n"
+
+
+@pytest.mark.root
+def test_an_ordinary_users_plan_says_that_it_takes_root(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What offboard would do anybody may ask; that it takes root is said before somebody relies on it."""
+    monkeypatch.setattr(layout, "ETC", Path("/no/machine"))
+    os.seteuid(65534)
+    try:
+        code = run(["vm", "offboard", "--dry-run"])
+    finally:
+        os.seteuid(0)
+    assert code == 0
+    assert capsys.readouterr() == ("nothing to do\n", "meshdns: warning: offboarding takes root: run it with sudo\n")
 
 
 @pytest.mark.root
