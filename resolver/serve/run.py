@@ -312,6 +312,12 @@ class Resolver:
             zones.setdefault(suffix, []).append(Upstream(*server))
         for refused in self.forwarder.replace_upstreams(wanted, zones):
             logger.warning("cannot ask %s: it is this resolver itself", refused)
+        if not self.forwarder.ready:
+            logger.warning(
+                "there is nobody to forward to: other names get SERVFAIL, and no rule sends lookups here: "
+                "list a nameserver in %s, or give --upstream",
+                forward.resolv_conf,
+            )
 
     def _search(self) -> tuple[str, ...]:
         chosen = self.settings.table.search

@@ -116,6 +116,24 @@ def test_an_end_says_what_it_waits_for(options: Sequence[str], said: str, entrie
         wait_until(lambda: f"INFO meshdns.resolver: ending: {said}\n" in one.log.read_text())
 
 
+def test_nobody_to_forward_to_is_told(entries: Path, tmp_path: Path) -> None:
+    """Without an upstream a resolver never becomes ready, and the log says why."""
+    port = free_port()
+    command = [
+        *(*MESHDNS, "resolver", "run", "--manifests", str(entries), "--listen", f"127.0.0.1:{port}"),
+        *("--admin", f"127.0.0.1:{free_port()}", "--upstream", f"127.0.0.1:{port}", "--no-relay", "--no-heartbeat"),
+    ]
+    log = tmp_path / "log"
+    with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
+        try:
+            wait_until(lambda: "generation 1" in log.read_text())
+        finally:
+            process.kill()
+    told = "WARNING meshdns.resolver: there is nobody to forward to: other names get SERVFAIL"
+    assert log.read_text().count(told) == 1
+    assert "INFO meshdns.resolver: ready" not in log.read_text()
+
+
 def removed(one: Running, home: Path) -> int:
     return one.log.read_text().count(f"cannot read {home}/resolv.conf: No such file or directory: what it said last")
 
