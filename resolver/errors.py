@@ -15,7 +15,7 @@ class ResolverError(Exception):
 
 
 class SettingsError(ResolverError):
-    """Settings that contradict each other, such as an upstream that is our own listener."""
+    """Settings that contradict each other, such as pools of leases that cannot be paired."""
 
     exit_code = 2
 

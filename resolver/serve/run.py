@@ -11,18 +11,18 @@ import os
 import signal
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.query.servers import Upstream
 from meshdns.resolver.serve import preflight
 from meshdns.resolver.serve.admin import AdminServer, Handler, late_import
+from meshdns.resolver.serve.companion import Companion
 from meshdns.resolver.serve.datagram import DatagramListener
 from meshdns.resolver.serve.families import has_global_ipv6
 from meshdns.resolver.serve.heartbeat import Heartbeat
 from meshdns.resolver.serve.listeners import Listener, open_listeners, passed_descriptors
-from meshdns.resolver.serve.metrics import Durations, Histogram, Metric
+from meshdns.resolver.serve.metrics import Durations
 from meshdns.resolver.serve.querylog import QueryLog
 from meshdns.resolver.serve.reload import Reloader
 from meshdns.resolver.serve.resolvfile import ResolvConfFile
@@ -46,32 +46,10 @@ SILENT_BEFORE_END_S: Final = 1.0
 logger = logging.getLogger("meshdns.resolver")
 
 
-class Companion(Protocol):
-    """What runs in the resolver's loop beside it and follows its table: the relay."""
-
-    def open(self, forwarder: Forwarder) -> None:
-        """Open sockets; raises an error with an exit code when that cannot be."""
-
-    async def start(self) -> None:
-        """Serve on them, in the running loop; until then clients wait in the kernel."""
-
-    def follow(self, table: Table) -> None:
-        """Take over what a new table says."""
-
-    def metrics(self) -> Iterable[Metric | Histogram]:
-        """Say what it counts."""
-
-    def endpoints(self, address: IPv4Address | IPv6Address, port: int | None) -> list[dict[str, str]]:
-        """Say what stands behind an address, each as `endpoint` and its `health`; without a port, behind any."""
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take nothing new, let what is under way finish, and end after `timeout_s` at the latest."""
-
-
 def serve(settings: ServeSettings, companions: Sequence[Companion] = (), held: Iterable[signal.Signals] = ()) -> None:
     """Serve until SIGTERM; signals that the caller has `held` back come through as soon as they can be acted on.
 
-    Raises PreflightError before anything was answered, SettingsError for contradictions.
+    Raises PreflightError before anything was answered.
     """
     preflight.check(settings)
     preflight.raise_descriptor_limit()
