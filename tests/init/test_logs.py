@@ -101,3 +101,18 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     while path.read_text() != "before\nafter\n":
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+def test_lines_that_are_lost_to_the_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that stays full is told once, and at the end how many lines it has cost."""
+    with caplog.at_level(logging.WARNING):
+        write = line_writer("/dev/full")
+        assert write is not None
+        for _ in range(3):
+            write.put(LINE)
+        write._close()
+    assert write.dropped == 3
+    assert caplog.messages == [
+        "cannot write to /dev/full: no space left on device: lines are lost until it takes them",
+        "lines for /dev/full were lost: 3",
+    ]
