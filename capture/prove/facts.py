@@ -1,4 +1,4 @@
-"""What `doctor` knows of a machine: values that `gather.py` fills and `doctor.py` judges."""
+"""What `doctor` knows of a machine: values that `gather.py` fills and the checks judge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from meshdns.capture.policy.spec import Address, Network
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network, Server
+from meshdns.capture.system.holders import Program
 from meshdns.capture.system.listeners import Listener
 
 FORWARDERS: Final = {
@@ -17,10 +18,58 @@ FORWARDERS: Final = {
 """The machine's own forwarders, and the file that says whom each asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What is installed here. `age_s`: for how long, in seconds, None where nobody knows."""
+
+    spec: CaptureSpec
+    alive: frozenset[Family]
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is installed, as far as it could be read."""
+
+    installed: Installed | None = None
+    """None: nothing, or `unseen` says why it cannot be known."""
+    unseen: str = ""
+    missing: str = ""
+    """The program that is not here though the kernel holds rules of ours which only it shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nameservers:
+    """What became of reading a resolv.conf."""
+
+    path: str
+    trouble: str = ""
+    """Why it cannot be read; empty where it can."""
+    leads_to: str = ""
+    """Where it is a link to what does not exist: that."""
+    servers: tuple[Server, ...] = ()
+    """Those that it lists, or else those that are asked instead."""
+    lists_any: bool = True
+    unusable: tuple[str, ...] = ()
+    """What is wrong with lines that cannot be used, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the front end knows before anything is looked at."""
+
+    standing: Standing = Standing()
+    nameservers: Nameservers | None = None
+    """None: no resolv.conf counts."""
+    readyz: str = "/readyz"
+    """Where the resolver says whether it is ready, as curl takes it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What was seen; a field that says None could not be looked at, and `unseen` says so in words."""
 
+    known: Known = Known()
     uid: int
     capabilities: frozenset[str]
     kernel: tuple[int, ...]
@@ -37,10 +86,12 @@ class Facts:
     interfaces: frozenset[str]
     lo_up: bool
     listeners: tuple[Listener, ...]
+    programs_at: Mapping[tuple[str, int], tuple[Program, ...]]
+    """Who holds the sockets at our ports, by protocol and port, as far as that may be seen."""
     reachable: Mapping[Address, bool]
     """Whether there is a route to a nameserver or pool address."""
     pool_routes: tuple[tuple[Network, str], ...]
-    """Routes other than the default one that lead to a pool, and by which interface."""
+    """Routes other than the default one that lead to a pool, and by which interface; none by lo."""
     forwarders: Mapping[str, tuple[Address, ...]]
     """Whom each of `FORWARDERS` that is here asks."""
     caches: frozenset[str]

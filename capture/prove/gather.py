@@ -6,6 +6,7 @@ Nothing here judges. Nothing is changed: the rules are tried in a namespace that
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import platform
 import re
@@ -20,7 +21,8 @@ from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
-from meshdns.capture.prove.facts import FORWARDERS, Facts
+from meshdns.capture.prove.facts import FORWARDERS, Facts, Known
+from meshdns.capture.system.holders import Program, holders
 from meshdns.capture.system.listeners import Listener, listeners
 from meshdns.capture.system.netlink import routes
 from meshdns.capture.system.runner import demand, run
@@ -29,6 +31,8 @@ from meshdns.capture.system.xtables import legacy_tables
 PROGRAMS: Final = ("nft", "iptables-nft-restore", "iptables-legacy-restore")
 CAPABILITIES: Final = {"SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
 """Bits of /proc/self/status, CapEff (linux/capability.h)."""
+NOWHERE: Final = "*"
+"""The interface of routes that refuse or drop (net/ipv4/fib_trie.c); those of IPv6 lead to lo."""
 IFF_UP: Final = 0x1
 SIOCGIFFLAGS: Final = 0x8913
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -38,10 +42,12 @@ SAVED: Final = (
     "/etc/iptables/rules.v4",
     "/etc/iptables/rules.v6",
 )
+SSHD: Final = ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/*.conf")
+UNKNOWN: Final = Known()
 CACHES: Final = {"nscd": "/run/nscd/socket", "systemd-resolved": "/run/systemd/resolve/stub-resolv.conf"}
 
 
-def gather(spec: CaptureSpec) -> Facts:
+def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
     """Look at this machine and this namespace, as far as they are ours to see."""
     unseen: list[str] = []
     rules, nft_rules = _nft_chains(unseen)
@@ -50,6 +56,7 @@ def gather(spec: CaptureSpec) -> Facts:
     destinations = [server.network.network_address for server in spec.dns_servers if server.network.prefixlen]
     destinations += [pool[1] for pool in spec.pools]
     return Facts(
+        known=known,
         uid=os.geteuid(),
         capabilities=_capabilities(),
         kernel=_version(platform.release()),
@@ -62,12 +69,13 @@ def gather(spec: CaptureSpec) -> Facts:
         interfaces=frozenset(name for _, name in socket.if_nameindex()),
         lo_up=_is_up("lo"),
         listeners=found,
+        programs_at=_programs_at(spec, found, unseen),
         reachable={destination: route is not None for destination, route in routes(destinations).items()},
         pool_routes=tuple(_pool_routes(spec.pools)),
         forwarders={name: _nameservers(path) for name, path in FORWARDERS.items() if Path(path).exists()},
         caches=frozenset(name for name, path in CACHES.items() if Path(path).exists()),
-        saved={path: text for path in SAVED if (text := _text(path))},
-        ssh_ports=_ssh_ports(found),
+        saved={path: text for path in SAVED if (text := _text(path, unseen))},
+        ssh_ports=_ssh_ports(found, unseen),
         unseen=tuple(unseen),
     )
 
@@ -102,6 +110,9 @@ def _refused(spec: CaptureSpec, unseen: list[str]) -> str | None:
     except PreflightError as error:
         unseen.append(f"whether this kernel takes the rules: {error}")
         return None
+    if "Operation not permitted" in done.errors:
+        unseen.append("whether this kernel takes the rules: they may be tried nowhere: that takes CAP_NET_ADMIN")
+        return None
     return "" if done.exit_code == 0 else " ".join(done.errors.split())[:300] or f"exit code {done.exit_code}"
 
 
@@ -113,15 +124,16 @@ def _nft_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None]:
     if done.exit_code:
         unseen.append("the rules of nf_tables: that takes CAP_NET_ADMIN")
         return None, None
-    table, chains, rules = "", set(), 0
+    table, chain, chains, rules = "", "", set(), 0
     for line in done.output.splitlines():
         words = line.split()
         if words[:1] == ["table"]:
             table = " ".join(words[1:-1])
-        elif words[:1] == ["chain"]:
-            chains.add(f"{table} {words[1]}")
-        elif line.startswith("\t\t") and table != "inet meshdns" and words[:1] not in (["type"], ["policy"]):
-            rules += 1
+        elif line.startswith("\t") and line[1:2] not in {"\t", ""}:  # a chain or a set begins or ends
+            chain = f"{table} {words[1]}" if words[0] == "chain" else ""
+            chains |= {chain} - {""}
+        elif chain and words[:1] not in ([], ["type"], ["policy"]):
+            rules += table != "inet meshdns" and "MESHDNS" not in f"{chain} {line}"
     return frozenset(chains), rules
 
 
@@ -144,6 +156,19 @@ def _legacy_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None
 def _hosts_line() -> tuple[str, ...]:
     found = re.search(r"^\s*hosts:(.*)$", _text("/etc/nsswitch.conf"), re.MULTILINE)
     return tuple(found[1].partition("#")[0].split()) if found else ("files", "dns")
+
+
+def _programs_at(
+    spec: CaptureSpec, found: Iterable[Listener], unseen: list[str]
+) -> dict[tuple[str, int], tuple[Program, ...]]:
+    """Look for who holds our ports, and that of a local name server."""
+    ours = {("udp", spec.dns_port), ("tcp", spec.dns_port), ("tcp", spec.outbound_port)}
+    uids = {(one.protocol, one.port): one.uid for one in found}
+    programs = {place: holders(*place) for place in (*sorted(ours), ("udp", 53)) if place in uids}
+    for protocol, port in sorted(ours):
+        if uids.get((protocol, port)) == 0 and not programs[protocol, port]:
+            unseen.append(f"which program has {protocol} port {port}: root opened it, for the resolver or for itself")
+    return programs
 
 
 def _is_up(interface: str) -> bool:
@@ -174,7 +199,8 @@ def _routes4() -> Iterator[tuple[IPv4Network, str]]:
     for line in _text("/proc/thread-self/net/route").splitlines()[1:]:
         words = line.split()
         prefix = int.from_bytes(bytes.fromhex(words[7])[::-1], "big").bit_count()
-        yield IPv4Network((bytes.fromhex(words[1])[::-1], prefix), strict=False), words[0]
+        if words[0] not in {"lo", NOWHERE}:
+            yield IPv4Network((bytes.fromhex(words[1])[::-1], prefix), strict=False), words[0]
 
 
 def _routes6() -> Iterator[tuple[IPv6Network, str]]:
@@ -196,17 +222,24 @@ def _address(text: str) -> Address | None:
         return None
 
 
-def _ssh_ports(listeners: Iterable[Listener]) -> frozenset[int]:
+def _ssh_ports(listeners: Iterable[Listener], unseen: list[str]) -> frozenset[int]:
     """Return where this session came in, and where an SSH server may listen."""
     used = os.environ.get("SSH_CONNECTION", "").split()
-    named = {int(number) for number in re.findall(r"^\s*Port\s+(\d+)", _text("/etc/ssh/sshd_config"), re.MULTILINE)}
+    files = [path for pattern in SSHD for path in sorted(glob.glob(pattern))]  # noqa: PTH207 - of whole paths
+    settings = "\n".join(_text(path, unseen) for path in files)
+    named = {int(number) for number in re.findall(r"^\s*Port\s+(\d+)", settings, re.MULTILINE)}
     listening = {listener.port for listener in listeners if listener.protocol == "tcp"}
     return frozenset(({22} | named) & listening | {int(port) for port in used[3:4] if port.isdigit()})
 
 
-def _text(path: str) -> str:
+def _text(path: str, unseen: list[str] | None = None) -> str:
+    """Return what a file says, nothing where it is not there or, noted in `unseen`, not ours to read."""
     try:
         with Path(path).open("rb") as file:
             return file.read(MAX_FILE_BYTES).decode(errors="replace")
+    except PermissionError:
+        if unseen is not None:
+            unseen.append(f"what {path} says: it may not be read")
     except OSError:
-        return ""
+        pass  # it is not there
+    return ""

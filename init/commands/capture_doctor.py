@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
-from meshdns.capture.apply.backend import Backend
-from meshdns.capture.apply.choice import installed
-from meshdns.capture.apply.install import inspect
-from meshdns.capture.errors import CaptureError
+from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.prove.doctor import PORT_TAKEN, Finding, Level, examine
+from meshdns.capture.prove.facts import Known, Nameservers, Standing
 from meshdns.capture.prove.gather import gather
-from meshdns.capture.system.namespace import entered
+from meshdns.capture.prove.standing import standing
+from meshdns.capture.system.namespace import entered, global_families
+from meshdns.init import defaults
 from meshdns.init.capture_options import any_given, place_options, spec_options
-from meshdns.init.capture_spec import warned_spec
+from meshdns.init.capture_spec import MAX_RESOLV_CONF_BYTES, listed_servers, to_spec
+from meshdns.resolver.query.resolvconf import DEFAULT_NAMESERVERS, parse
 
-FOUND_AN_ERROR = 1
+FOUND_AN_ERROR: Final = 1
 
 
 @click.command()
@@ -36,10 +40,12 @@ def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: b
       meshdns capture doctor
     """
     with entered(netns):
-        spec, unseen = _wanted(ctx, installed(backend), options)
-        facts = gather(spec)
+        stands = standing(backend)
+        spec, nameservers, unseen = _wanted(ctx, stands, options)
+        readyz = f"127.0.0.1:{defaults.ADMIN_PORT}/readyz"
+        facts = gather(spec, Known(standing=stands, nameservers=nameservers, readyz=readyz))
     findings = examine(facts, spec)
-    if unseen:  # whose the ports should be stands in there
+    if stands.unseen and not any_given(ctx, options):  # whose the ports should be stands in there
         taken = [one for one in findings if one.id == PORT_TAKEN]
         findings = tuple(one for one in findings if one not in taken)
         unseen += tuple(f"whether that is as it should be: {one.diagnosis.cause}" for one in taken)
@@ -51,18 +57,55 @@ def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: b
     return FOUND_AN_ERROR if any(one.diagnosis.level is Level.ERROR for one in findings) else 0
 
 
-def _wanted(ctx: click.Context, backend: Backend, options: dict[str, object]) -> tuple[CaptureSpec, tuple[str, ...]]:
-    """Return what is installed, or else what the options and defaults say; and what of that could not be looked at."""
+def _wanted(
+    ctx: click.Context, stands: Standing, options: Mapping[str, Any]
+) -> tuple[CaptureSpec, Nameservers | None, tuple[str, ...]]:
+    """Return what is installed, or else what options and defaults say, with its resolv.conf; and what was not seen."""
+    given = any_given(ctx, options)
     unseen: tuple[str, ...] = ()
-    if not any_given(ctx, options):
-        try:
-            record = inspect(backend).record
-        except CaptureError as error:
-            unseen = (f"what is installed, so options and defaults count: {error}",)
-        else:
-            if record is not None:
-                return record.spec, ()
-    return warned_spec(options), unseen
+    if stands.unseen and not given:
+        unseen = (f"what is installed, so options and defaults count: {stands.unseen}",)
+    if stands.installed and not given:
+        path = stands.installed.spec.resolv_conf
+        return stands.installed.spec, _read(path) if path else None, unseen
+    counts = options["dns"] and "resolv-conf" in options["dns_servers"]
+    nameservers = _read(str(Path(options["resolv_conf"]).absolute())) if counts else None
+    if nameservers is None or not nameservers.trouble:
+        spec, _ = to_spec(options)
+        for warning in spec.warnings():  # those of resolv.conf are findings
+            click.echo(f"meshdns: warning: {warning}", err=True)
+        return spec, nameservers, unseen
+    spec, _ = to_spec(_without_resolv_conf(options))
+    return spec, nameservers, unseen
+
+
+def _without_resolv_conf(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for what can be judged without any nameserver from a file, in whatever family there is."""
+    family = options["family"]
+    return {
+        **options,
+        "dns_servers": tuple(one for one in options["dns_servers"] if one != "resolv-conf"),
+        "family": "both" if family == "auto" and not global_families() else family,
+    }
+
+
+def _read(path: str) -> Nameservers:
+    try:
+        servers = listed_servers(path)
+        with Path(path).open("rb") as file:
+            listed = parse(file.read(MAX_RESOLV_CONF_BYTES).decode(errors="replace"))
+    except PreflightError as error:
+        return _unreadable(path, error.__cause__)
+    except OSError as error:  # it has just gone
+        return _unreadable(path, error)
+    lists_any = listed.nameservers is not DEFAULT_NAMESERVERS
+    return Nameservers(path=path, servers=servers, lists_any=lists_any, unusable=listed.warnings)
+
+
+def _unreadable(path: str, cause: BaseException | None) -> Nameservers:
+    trouble = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    dangling = isinstance(cause, FileNotFoundError) and Path(path).is_symlink()
+    return Nameservers(path=path, trouble=trouble, leads_to=str(Path(path).readlink()) if dangling else "")
 
 
 def _plain(finding: Finding) -> dict[str, str]:
