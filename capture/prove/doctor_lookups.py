@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, OnResolverDown
-from meshdns.capture.policy.terms import DNS
+from meshdns.capture.policy.terms import DNS, LISTENER
 from meshdns.capture.prove.diagnosis import Diagnosis, error, warning
 from meshdns.capture.prove.facts import FORWARDERS, Facts, Installed, Nameservers
 
@@ -85,7 +85,7 @@ def _new_since_install(found: Nameservers, installed: Installed | None) -> Itera
     ]
     if new:
         yield warning(
-            f"{found.path} lists {', '.join(map(str, new))}, which is not captured: it did when capture was installed",
+            f"{found.path} lists {', '.join(map(str, new))}, which has come since install and is not captured",
             "run `meshdns capture install` again with the same options, and `meshdns capture watch` to follow the file",
         )
 
@@ -120,7 +120,6 @@ def loop(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
     """Whether a captured nameserver sends what it is asked to another captured one."""
     listed = _listed(spec)
     takes_all = any(not server.network.prefixlen for server in spec.dns_servers)
-    local = [address for address in listed if address.is_loopback]
     uids = _forwarder_uids(facts)
     if spec.exclude_uids and uids <= {*spec.exclude_uids, *spec.proxy_uids}:
         return
@@ -128,15 +127,24 @@ def loop(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
         if FORWARDERS.get(name) == spec.resolv_conf:
             continue  # whom it asks is what the resolver asks, too, and not the forwarder
         captured = [address for address in upstreams if (address in listed or takes_all) and not address.is_loopback]
-        if captured and (local or takes_all):
-            asked = f" (at {', '.join(map(str, local))})" if local else ""
+        asked = [one for one in _places(name, listed) if (one in listed or takes_all) and _waits_at(facts, one)]
+        if captured and asked:
+            at, upstream = (", ".join(map(str, addresses)) for addresses in (asked, captured))
             only = "" if takes_all else "list one of them only, or "
             known = len(uids) == 1 and 0 not in uids
             who = f"`--exclude-uid {min(uids)}`" if known else f"`--exclude-uid` with the user of {name}, not root"
             yield error(
-                f"{name}{asked} forwards to {', '.join(map(str, captured))}, which is captured too: a loop",
+                f"{name} (at {at}) forwards to {upstream}, which is captured too: a loop",
                 f"{only}give {who}: its own lookups are then left alone",
             )
+
+
+def _places(name: str, listed: Iterable[Address]) -> tuple[Address, ...]:
+    """Return where a forwarder of that name may listen; NetworkManager's file stands beside systemd-resolved, too."""
+    if name == RESOLVED_NAME:
+        return RESOLVED
+    others = (address for address in listed if address.is_loopback and address not in RESOLVED)
+    return tuple(dict.fromkeys((*others, *(network.network_address for network in LISTENER.values()))))
 
 
 def _forwarder_uids(facts: Facts) -> set[int]:

@@ -27,7 +27,7 @@ def port_taken(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
         programs = facts.programs_at.get((protocol, port), ())
         if ours is None or uid in spec.proxy_uids or (uid == 0 and not programs):
             continue  # a socket that systemd opened and hands over belongs to root
-        if any(program.uid in spec.proxy_uids or program.name == INIT for program in programs):
+        if uid == 0 and any(program.uid in spec.proxy_uids or program.name == INIT for program in programs):
             continue
         whose = ", ".join((f"uid {uid}", *map(str, programs)))
         yield error(

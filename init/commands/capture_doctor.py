@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from meshdns.capture.errors import PreflightError
+from meshdns.capture.errors import PreflightError, SpecError
 from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.prove.doctor import PORT_TAKEN, Finding, Level, examine
 from meshdns.capture.prove.facts import Known, Nameservers, Standing
@@ -70,12 +70,17 @@ def _wanted(
         return stands.installed.spec, _read(path) if path else None, unseen
     counts = options["dns"] and "resolv-conf" in options["dns_servers"]
     nameservers = _read(str(Path(options["resolv_conf"]).absolute())) if counts else None
-    if nameservers is None or not nameservers.trouble:
-        spec, _ = to_spec(options)
-        for warning in spec.warnings():  # those of resolv.conf are findings
-            click.echo(f"meshdns: warning: {warning}", err=True)
-        return spec, nameservers, unseen
-    spec, _ = to_spec(_without_resolv_conf(options))
+    try:
+        if nameservers is None or not nameservers.trouble:
+            spec, _ = to_spec(options)
+            for warning in spec.warnings():  # those of resolv.conf are findings
+                click.echo(f"meshdns: warning: {warning}", err=True)
+            return spec, nameservers, unseen
+    except SpecError as error:
+        if nameservers is None:
+            raise
+        nameservers = Nameservers(path=nameservers.path, trouble=str(error))
+    spec, _ = to_spec(_without_resolv_conf(options))  # SpecError: it was not the file
     return spec, nameservers, unseen
 
 

@@ -115,7 +115,7 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
     "a forwarder where all is captured": (
         "dns-loop",
         Level.ERROR,
-        {"forwarders": UPSTREAMS},
+        {"forwarders": UPSTREAMS, **AT_THE_STUB},
         {"dns_servers": servers("0.0.0.0/0")},
     ),
     "no heartbeat": ("no-heartbeat", Level.WARNING, _installed(Family.IPV6), {}),

@@ -45,6 +45,7 @@ def _resolved(upstream: str) -> str:
 WITHOUT_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
 STUB = f"echo nameserver 127.0.0.53 >{RESOLV_CONF}\n"
 STUB_TOO = f"echo nameserver 127.0.0.53 >>{RESOLV_CONF}\n"
+NETWORK_MANAGER = f"mkdir /run/NetworkManager; cp {RESOLV_CONF} /run/NetworkManager/no-stub-resolv.conf\n"
 AT_THE_STUB = ("udp", "127.0.0.53", 53, RESOLVED)
 ALL_INBOUND = (*OPTIONS, "--inbound-ports=*")
 SITUATIONS = {
@@ -122,6 +123,12 @@ SITUATIONS = {
         files=f"echo nameserver 10.0.0.300 >>{RESOLV_CONF}",
         cause="line 3: cannot use nameserver '10.0.0.300'",
     ),
+    "an interface that cannot be": Situation(
+        id="resolv-conf",
+        level="error",
+        files=f"echo nameserver fe80::1%a-name-far-too-long >>{RESOLV_CONF}",
+        cause="an interface name has 1 to 15",
+    ),
     "a stub of nobody's": Situation(
         id="resolved-stub", level="warning", files=STUB + _resolved(LISTED[0]), cause="nobody listens"
     ),
@@ -167,7 +174,16 @@ SITUATIONS = {
         level="error",
         files=f"mkdir /run/dnsmasq; cp {RESOLV_CONF} /run/dnsmasq; echo nameserver 127.0.0.1 >>{RESOLV_CONF}",
         mended_files=f"mkdir /run/dnsmasq; mv {RESOLV_CONF} /run/dnsmasq; echo nameserver 127.0.0.1 >{RESOLV_CONF}",
+        listener=("udp", "127.0.0.1", 53, 0),
         cause="dnsmasq (at 127.0.0.1)",
+    ),
+    "a loop by NetworkManager's dnsmasq": Situation(
+        id="dns-loop",
+        level="error",
+        files=NETWORK_MANAGER + f"echo nameserver 127.0.0.1 >>{RESOLV_CONF}",
+        mended_files=NETWORK_MANAGER + STUB_TOO + _resolved("192.0.2.1"),  # it keeps that file beside systemd-resolved
+        listener=("udp", "0.0.0.0", 53, 0),
+        cause="NetworkManager (at 127.0.0.1",
     ),
     "a loop where all is captured": Situation(
         id="dns-loop",
