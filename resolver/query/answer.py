@@ -127,7 +127,7 @@ def by_order(packet: bytes, table: Table, tally: Tally, *, stream: bool = False)
         limit = wire.udp_limit(query.edns)
     if query.qclass != wire.IN:
         return Forward(packet, query, limit, whole=True)
-    if may_be_ours(query, table):
+    if may_be_ours(query.key, query.labels, table):
         asked = Asked(packet, query, limit, table, tally)
         decision = probe(asked) or (asked.refuse(wire.SERVFAIL) if table.servfail else own(asked))
         if decision is not None:

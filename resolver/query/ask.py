@@ -58,10 +58,9 @@ def key_of(forward: Forward) -> Key | None:
 def question_of(forward: Forward, key: Key | None) -> Question:
     """Return the question to ask upstream; `key` is what `key_of` says of it."""
     packet, query = forward.packet, forward.query
-    if key is not None:  # nothing but its name, its type and two bits
-        head, opt = _ORDINARY[key[-1]]
-        question = packet[HEADER_BYTES : query.end]
-        return Question(query.key, question[-QUESTION_TAIL_BYTES:], head + question + opt, OPT_BYTES)
+    if key is not None:
+        kind = packet[query.end - QUESTION_TAIL_BYTES : query.end]
+        return Question(query.key, kind, ordinary_message(packet, query.end, key), OPT_BYTES)
     if is_raw(forward):
         stream = forward.limit == STREAM_MOST_BYTES or len(packet) > OUR_EDNS_BYTES
         return Question(b"", b"", packet[2:], stream=stream, raw=True)
@@ -74,6 +73,12 @@ def question_of(forward: Forward, key: Key | None) -> Question:
         opt = opt_record(0, dnssec_ok=edns.dnssec_ok, options=passed_on(edns.options))
     message = _HEAD.pack(query.flags & (RD | CD) | AD, 1, 0, 0, 1) + packet[HEADER_BYTES : query.end] + opt
     return Question(query.key, packet[query.end - QUESTION_TAIL_BYTES : query.end], message, len(opt))
+
+
+def ordinary_message(packet: bytes, end: int, key: Key) -> bytes:
+    """Return what to ask upstream, without its id, for a query that has a key: its question, to `end`, and two bits."""
+    head, opt = _ORDINARY[key[-1]]
+    return head + packet[HEADER_BYTES:end] + opt
 
 
 def loop_question(name: bytes) -> Question:

@@ -13,6 +13,7 @@ from typing import Final
 
 from meshdns.resolver.query.decision import NO_GENERATION, Tally
 from meshdns.resolver.query.entry import ASKED_COMMONLY, Entry
+from meshdns.resolver.query.plain import Plain
 from meshdns.resolver.query.reply import Reply
 from meshdns.resolver.query.wire import COMMON_OPTS, DNSSEC_OK_AT, HEADER_BYTES, OPT_BYTES, QUESTION_TAIL_BYTES
 
@@ -80,10 +81,11 @@ class Cache:
             return None
         return entry
 
-    def at_once(self, packet: bytes, generation: int, now: float) -> bytes | None:
+    def at_once(self, packet: bytes, generation: int, now: float) -> bytes | Plain | None:
         """Return the message for a packet that asks as most do, if its name is known not to be ours in this generation.
 
         Names of ours are to be looked for before. A key is a well-formed name, so bytes that equal one need no check.
+        Where nothing is kept under its key, what was read is returned; None for whatever needs a closer look.
         """
         if packet[2:HEADER_BYTES] not in ASKED_COMMONLY:
             return None
@@ -97,8 +99,12 @@ class Cache:
                 return None
             if packet[past + DNSSEC_OK_AT] > 0x7F:  # noqa: PLR2004 - DO is the top bit
                 bits |= DNSSEC_OK
-        entry = self._entries.get(packet[HEADER_BYTES:end].lower() + packet[end:past] + _BITS[bits])
-        if entry is None or entry.not_ours_in != generation:
+        name, kind = packet[HEADER_BYTES:end].lower(), packet[end:past]
+        key = name + kind + _BITS[bits]
+        entry = self._entries.get(key)
+        if entry is None:
+            return Plain(packet, name, kind, key, past, opt)
+        if entry.not_ours_in != generation:
             return None
         made = entry.at_once(packet, past, opt, now)
         if made is None:

@@ -45,7 +45,7 @@ PIECE_OVERHEAD_BYTES: Final = 48
 """A bytes object and its place in a tuple, on CPython 3.11."""
 
 _TTL_BYTES: Final = 4
-_COUNTS: Final = Struct("!HHH")
+COUNTS: Final = Struct("!HHH")
 _SHORT: Final = Struct("!H")
 _FLAGS_AND_QDCOUNT: Final = Struct("!HH")
 
@@ -148,9 +148,9 @@ class Entry:
         answers, authorities, additionals = reply.counts
         pieces, ttl_s = _cut(reply)
         self._ready = _Ready(
-            _heads(reply.rcode, authentic=bool(reply.flags & AD), dnssec_ok=self._dnssec_ok),
-            _COUNTS.pack(answers, authorities, additionals),
-            _COUNTS.pack(answers, authorities, additionals + 1),
+            heads(reply.rcode, bool(reply.flags & AD), self._dnssec_ok),
+            COUNTS.pack(answers, authorities, additionals),
+            COUNTS.pack(answers, authorities, additionals + 1),
             pieces,
             ttl_s,
             _counted(_SHORT.unpack_from(kind)[0], reply.rcode),
@@ -170,7 +170,7 @@ def _cut(reply: Reply) -> tuple[tuple[bytes, ...], int]:
 
 
 @cache
-def _heads(rcode: int, *, authentic: bool, dnssec_ok: bool) -> Mapping[bytes, bytes]:
+def heads(rcode: int, authentic: bool, dnssec_ok: bool) -> Mapping[bytes, bytes]:  # noqa: FBT001 - a cache looks keywords up slowly
     """Return what replies begin with after the id, by the header of the query; for a few kinds of replies."""
     heads = {}
     for header in ASKED_COMMONLY:

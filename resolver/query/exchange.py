@@ -39,16 +39,16 @@ class Loss(Enum):
     LOOP = "it leads back to this resolver"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Try:
     """One message to one server; `message` is whole but for the id.
 
-    `open`: nothing was heard yet. `over`: nothing more is listened for. `overtaken`: the next try did not wait for it.
-    `failed`: it counts against its server. `stop`: set by who
-    carries it out, ends the listening.
+    `exchange` is None for a plain query that needs none. `open`: nothing was heard yet. `over`: nothing more is
+    listened for. `overtaken`: the next try did not wait for it. `failed`: it counts against its server. `stop`: set by
+    who carries it out, ends the listening.
     """
 
-    exchange: Exchange
+    exchange: Exchange | None
     server: Server
     message: bytes
     stream: bool
@@ -127,6 +127,15 @@ class Exchange:
             self.losses[server] = Loss.LOOP
         self.try_at_s = inf
         return None
+
+    def begun(self, attempt: Try) -> None:
+        """Take in a try at the first server, made before there was an exchange."""
+        self._started_tries += 1
+        self.try_at_s = attempt.sent_s + attempt.wait_s
+        self.trying = attempt
+        self.tries.append(attempt)
+        self.open_tries += 1
+        attempt.exchange = self
 
     def try_beside(self, server: Server, now: float) -> Try:
         """Return a try at a sick server, whose outcome nobody waits for."""

@@ -56,15 +56,19 @@ LOOP_CHECK_INTERVAL_S: Final = 30.0
 
 
 class Forwarding:
-    """The state of all forwarding. `observe`, when set, is told of every answer."""
+    """The state of all forwarding.
+
+    When set, `timed` is told of every answer where it came from and how many seconds that took, `observe` all about
+    those that clients of the listeners do not get from the fast path.
+    """
 
     def __init__(self, servers: Servers, cache: Cache, find: Find, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         """Ask `servers`, keep answers in `cache`, complete CNAMEs that lead to names of ours with `find`."""
         self.servers = servers
         self.cache = cache
         self.counters = ForwardCounters()
+        self.timed: Callable[[Source, float], None] | None = None
         self.observe: Callable[[Outcome], None] | None = None
-        self.in_flight = 0
         self.wake_s = inf
         """When `wake` is to be called next; infinity for never."""
         self._find = find
@@ -76,6 +80,12 @@ class Forwarding:
         self._ticket = count()
         self._refreshes = 0
         self._loop_checks: dict[bytes, Server] = {}
+        self._seated = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many queries wait for an upstream."""
+        return self._seated
 
     # Events.
 
@@ -309,12 +319,12 @@ class Forwarding:
 
     def _seat(self, client: Client, asking: Asking) -> None:
         asking.clients.append(client)
-        self.in_flight += 1
+        self._seated += 1
         self._places[client.who] = self._places.get(client.who, 0) + 1
 
     def _unseated(self, asking: Asking) -> list[Client]:
         clients, asking.clients = asking.clients, []
-        self.in_flight -= len(clients)
+        self._seated -= len(clients)
         for client in clients:
             left = self._places[client.who] - 1
             if left:
@@ -326,10 +336,14 @@ class Forwarding:
     def _told(self, forward: Forward, took_s: float, message: bytes, source: Source, rcode: int, server: str) -> bytes:
         """Count a reply and return it."""
         stream = forward.limit == STREAM_MOST_BYTES
-        qtype = forward.query.qtype
-        kind = source, stream, qtype if qtype in COUNTED_TYPES else 0, rcode
-        replies = self.counters.replies
-        replies[kind] = replies.get(kind, 0) + 1
+        self._count(source, forward.query.qtype, rcode, took_s, stream=stream)
         if self.observe is not None:
             self.observe(Outcome(forward.query, stream, source, rcode, took_s, server))
         return message
+
+    def _count(self, source: Source, qtype: int, rcode: int, took_s: float, *, stream: bool = False) -> None:
+        kind = source, stream, qtype if qtype in COUNTED_TYPES else 0, rcode
+        replies = self.counters.replies
+        replies[kind] = replies.get(kind, 0) + 1
+        if self.timed is not None:
+            self.timed(source, took_s)

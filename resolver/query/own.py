@@ -54,14 +54,14 @@ class Asked(NamedTuple):
         return self.reply(Sections(0, 1, 0, owner + self.table.common.soa), rcode)
 
 
-def may_be_ours(query: Query, table: Table) -> bool:
+def may_be_ours(key: bytes, labels: tuple[int, ...], table: Table) -> bool:
     """Tell quickly of most names that they are not: neither in the table, nor a probe's, nor an address's."""
-    key, common = query.key, table.common
+    common = table.common
     if key in table.names or key.endswith(_ARPA) or key.endswith(common.probe_suffix) or table.servfail:  # noqa: PIE810 - a tuple would be made
         return True
     if not table.wildcards and key[1:2] != b"_" and not key.endswith(common.search):
         return False
-    return table.find(key, query.labels) is not None
+    return table.find(key, labels) is not None
 
 
 def probe(asked: Asked) -> bytes | None:

@@ -82,7 +82,7 @@ def parse(packet: bytes) -> Query | Malformed:
     ident, flags, questions, answers, authorities, additional = _HEADER.unpack_from(packet)
     if questions != 1 or answers or authorities or additional > ADDITIONAL_MOST:
         return Malformed(_search_edns(packet))
-    labels = _labels(packet)
+    labels = labels_of(packet)
     if labels is None:
         return Malformed(_search_edns(packet))
     past_name = HEADER_BYTES + labels.pop() + 1
@@ -101,7 +101,7 @@ def parse(packet: bytes) -> Query | Malformed:
     return Query(ident, flags, name, name.lower(), qtype, qclass, edns, end, tuple(labels))
 
 
-def _labels(packet: bytes) -> list[int] | None:
+def labels_of(packet: bytes) -> list[int] | None:
     """Return where the labels of the question's name start in it, the root's last; None when it is malformed.
 
     What is behind the name's last possible byte reads as a label that is too long, which ends every walk.

@@ -15,10 +15,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from meshdns.resolver.query.answer import Drop, Forward, Tally, at_once, by_order, decide
 from meshdns.resolver.query.decision import Submit
+from meshdns.resolver.query.plain import Plain
 from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.querylog import Observation, Observe
@@ -35,8 +36,19 @@ _MEMINFO: Final = struct.Struct("=9I")
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 
 Client = tuple[Any, ...]
-Kept = Callable[[bytes, int, float], bytes | None]
-"""(packet, generation of the table, time.monotonic()) -> the reply that the cache has, if it can be had so quickly."""
+Look = Callable[[bytes, Table, float], bytes | Plain | None]
+"""(packet, table, time.monotonic()) -> the reply that the cache has, or a query to be asked, or None: parse it."""
+
+
+class Fast(Protocol):
+    """Forwarding's fast path: what it takes is not parsed here."""
+
+    @property
+    def look(self) -> Look:
+        """See `Look`."""
+
+    def ask(self, plain: Plain, client: Client, send: Callable[[Client, bytes], None]) -> None:
+        """Ask what `look` found for `client`; `send` gets its finished reply."""
 
 
 class _Spent(NamedTuple):
@@ -61,8 +73,8 @@ class DatagramListener:
     """Answers on one UDP socket, which stays its owner's to close.
 
     `table` may be replaced at any time, and the next packet is answered from the new one. What is not answered from it
-    at once is shown to `kept`; `submit` takes what is to be forwarded. With `observe` each reply is told to it, one
-    packet per turn; without, no time is spent on it.
+    at once is shown to `fast`; `submit` takes whatever else is to be forwarded. With `observe` each reply is told to
+    it, one packet per turn, and nothing goes by the fast path; without, no time is spent on it.
     """
 
     def __init__(
@@ -72,7 +84,7 @@ class DatagramListener:
         submit: Submit,
         observe: Observe | None = None,
         *,
-        kept: Kept = lambda _packet, _generation, _now: None,
+        fast: Fast | None = None,
         batched: bool | None = None,
     ) -> None:
         """Take over a bound socket. `batched` None: where the C library can."""
@@ -81,7 +93,9 @@ class DatagramListener:
         self.counters = DatagramCounters()
         self._sock = sock
         self._submit = submit
-        self._kept = kept
+        self._look = fast.look if fast else _overlook
+        self._fast = fast
+        self._reply = self._send
         self._observe = observe
         self._batch = Batch(sock) if (is_available() if batched is None else batched) and observe is None else None
         self._waiting = False
@@ -128,7 +142,7 @@ class DatagramListener:
         table, tally = self.table, self._tally
         decision = (
             at_once(packet, table, tally)
-            or self._kept(packet, table.common.generation, time.monotonic())
+            or self._look(packet, table, time.monotonic())
             or by_order(packet, table, tally)
         )
         if isinstance(decision, bytes):
@@ -147,8 +161,7 @@ class DatagramListener:
         batch = self._batch
         assert batch is not None  # noqa: S101 - `start` saw to it
         sizes = batch.receive()
-        table, tally, kept = self.table, self._tally, self._kept
-        generation, now = table.common.generation, time.monotonic()
+        table, tally, look, now = self.table, self._tally, self._look, time.monotonic()
         packets, replies, names = batch.packets, batch.replies, batch.names
         reply_names, reply_sizes = batch.reply_names, batch.reply_sizes
         others = []
@@ -156,7 +169,7 @@ class DatagramListener:
         for slot, size in enumerate(sizes):
             start = slot << 16
             packet = packets[start : start + size]
-            decision = at_once(packet, table, tally) or kept(packet, generation, now) or by_order(packet, table, tally)
+            decision = at_once(packet, table, tally) or look(packet, table, now) or by_order(packet, table, tally)
             if isinstance(decision, bytes):
                 length = len(decision)
                 at = count << 12
@@ -203,9 +216,13 @@ class DatagramListener:
             asked = forward.query if forward else None
             self._observe(Observation("udp", client, packet, reply, spent.decided_ns, total_ns, asked))
 
-    def _other(self, packet: bytes, decision: Forward | Drop, client: Client) -> None:
+    def _other(self, packet: bytes, decision: Plain | Forward | Drop, client: Client) -> None:
         counters = self.counters
-        if isinstance(decision, Forward):
+        if isinstance(decision, Plain):
+            assert self._fast is not None  # noqa: S101 - it came from there
+            counters.forwarded += 1
+            self._fast.ask(decision, client, self._reply)
+        elif isinstance(decision, Forward):
             counters.forwarded += 1
             respond = (
                 partial(self._send, client)
@@ -229,3 +246,7 @@ class DatagramListener:
             self._sock.sendto(reply, client)
         except OSError:
             self.counters.unsent += 1
+
+
+def _overlook(_packet: bytes, _table: Table, _now: float) -> None:
+    """Find nothing, where there is no fast path."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from meshdns.resolver.query.answer import read_tally
-from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.table.names import to_text
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ class Durations:
         self._counts: dict[str, list[int]] = {}
         self._sums_s: dict[str, float] = {}
 
-    def observe(self, outcome: Outcome) -> None:
+    def observe(self, source: str, took_s: float) -> None:
         """Count one answer."""
-        self._add(outcome.source, outcome.took_s, 1)
+        self._add(source, took_s, 1)
 
     def sample(self, took_s: float, answers: int) -> None:
         """Count answers from the table that took so long together."""

@@ -10,10 +10,8 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
-from meshdns.resolver.query.effects import Outcome
 from meshdns.resolver.query.servers import Upstream
 from meshdns.resolver.serve import preflight
 from meshdns.resolver.serve.admin import AdminServer, Handler, late_import
@@ -172,11 +170,12 @@ class Resolver:
         )
         log = QueryLog(settings.query_log.put) if settings.query_log else None
         observe = log.replied if log else None
-        self.forwarder.observe(self.durations.observe if log is None else partial(self._outcome, log))
+        self.forwarder.observe(self.durations.observe, log.forwarded if log else None)
         self._ask_upstreams()
-        submit, kept = self.forwarder.submit, self.forwarder.kept
+        submit = self.forwarder.submit
         self.datagrams = tuple(
-            DatagramListener(listener.udp, self.table, submit, observe, kept=kept) for listener in self.listeners
+            DatagramListener(listener.udp, self.table, submit, observe, fast=self.forwarder)
+            for listener in self.listeners
         )
         connections: set[Connection] = set()
         places = preflight.stream_places()
@@ -205,10 +204,6 @@ class Resolver:
         """Return the admin port's pages; nobody who does not look at them pays for them."""
         pages: Mapping[str, Handler] = (await late_import("meshdns.resolver.serve.pages")).handlers(self)
         return pages
-
-    def _outcome(self, log: QueryLog, outcome: Outcome) -> None:
-        self.durations.observe(outcome)
-        log.forwarded(outcome)
 
     def _begin_to_beat(self) -> None:
         interval_s = self.settings.heartbeat_interval_s

@@ -20,9 +20,10 @@ from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.asking import Client
 from meshdns.resolver.query.cache import Cache, CacheCounters
 from meshdns.resolver.query.complete import finder
-from meshdns.resolver.query.effects import Answer, CheckLoop, Effect, Forget, ForwardCounters, Outcome, Send
+from meshdns.resolver.query.effects import Answer, CheckLoop, Effect, Forget, ForwardCounters, Outcome, Send, Source
 from meshdns.resolver.query.exchange import Loss, Try
-from meshdns.resolver.query.forward import Forwarding
+from meshdns.resolver.query.fastpath import FastPath
+from meshdns.resolver.query.plain import Plain, SendTo
 from meshdns.resolver.query.reply import addresses, read
 from meshdns.resolver.query.servers import Server, Servers, Upstream
 from meshdns.resolver.query.wire import STREAM_MOST_BYTES, Malformed, parse
@@ -83,7 +84,7 @@ class Forwarder:
         """Start without upstreams. `table` gives the current table; `listeners` are our own addresses, never asked."""
         self._loop = loop
         self._listeners = tuple(listeners)
-        self._forwarding = Forwarding(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
+        self._forwarding = FastPath(Servers(), Cache(cache_entries, CACHE_MAX_BYTES, stale_for_s), finder(table))
         self._ports: dict[Server, Ports] = {}
         self._retired: list[Ports] = []
         self._strangers_of_closed = 0
@@ -97,9 +98,20 @@ class Forwarder:
     # What serving and the relay ask for.
 
     @property
-    def kept(self) -> Callable[[bytes, int, float], bytes | None]:
-        """What answers packets from the cache without their being parsed (`Cache.at_once`)."""
-        return self._forwarding.cache.at_once
+    def look(self) -> Callable[[bytes, Table, float], bytes | Plain | None]:
+        """What answers packets from the cache, or finds that they are plain, without their being parsed."""
+        return self._forwarding.look
+
+    def ask(self, plain: Plain, client: Hashable, send: SendTo) -> None:
+        """Ask a plain query for `client`; `send` gets its finished reply once."""
+        plain.who, plain.send = client, send
+        if client in self._own_addresses or not self._forwarding.ask(plain):
+            forward = plain.forward()
+            self.submit(plain.packet, forward, client, forward.limit, plain.respond)
+            return
+        self._send(plain)
+        if self._forwarding.wake_s < self._timer_s:
+            self._arm()
 
     def submit(
         self, packet: bytes, forward: Forward, client: Hashable, limit: int, respond: Callable[[bytes], None]
@@ -236,9 +248,12 @@ class Forwarder:
         known = (*self._ports.values(), *self._retired)
         return self._strangers_of_closed + sum(ports.strangers for ports in known)
 
-    def observe(self, told: Callable[[Outcome], None] | None) -> None:
-        """Have `told` called for every reply."""
-        self._forwarding.observe = told
+    def observe(self, timed: Callable[[Source, float], None], told: Callable[[Outcome], None] | None = None) -> None:
+        """Have `timed` called for every reply with where it came from and how many seconds that took.
+
+        `told` gets all about those that the fast path does not give.
+        """
+        self._forwarding.timed, self._forwarding.observe = timed, told
 
     def servers(self) -> list[ServerState]:
         """Return every upstream and how it does."""
@@ -305,7 +320,13 @@ class Forwarder:
             attempt.stop = None
 
     def _heard(self, attempt: Try, message: bytes) -> None:
-        self._carry_out(self._forwarding.heard(attempt, message, self._loop.time()))
+        now = self._loop.time()
+        if isinstance(attempt, Plain):
+            reply = self._forwarding.answered(attempt, message, now)
+            if reply is not None:
+                attempt.send(attempt.who, reply)
+                return
+        self._carry_out(self._forwarding.heard(attempt, message, now))
 
     def _lost(self, attempt: Try, loss: Loss) -> None:
         self._carry_out(self._forwarding.lost(attempt, loss, self._loop.time()))

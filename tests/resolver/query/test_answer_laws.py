@@ -20,6 +20,11 @@ from hypothesis import strategies as st
 from tables import NAMESPACE_SEARCH, WORLD, answer, entry, table_of
 
 from meshdns.resolver.query.answer import Drop, Forward, at_once, by_order
+from meshdns.resolver.query.ask import key_of
+from meshdns.resolver.query.cache import Cache
+from meshdns.resolver.query.fastpath import FastPath
+from meshdns.resolver.query.plain import Plain
+from meshdns.resolver.query.servers import Servers
 from meshdns.resolver.table.build import Table
 from meshdns.resolver.table.names import label_starts, to_key, to_text
 
@@ -246,3 +251,47 @@ def test_plain_queries_are_answered_at_once() -> None:
     ):
         packet = dns.message.make_query(name, qtype).to_wire()
         assert (at_once(packet, world(), Counter()) is not None) == quick, (name, qtype)
+
+
+def _plain(packet: bytes) -> Plain | None:
+    found = FastPath(Servers(), Cache(1, 1, 0.0), lambda _name, _kind: None).look(packet, world(), 0.0)
+    assert not isinstance(found, bytes)
+    return found
+
+
+@given(st.one_of(queries(), ANY_BYTES))
+@settings(max_examples=500, deadline=None)
+def test_what_is_plain_is_what_the_order_forwards(packet: bytes) -> None:
+    """A packet that is taken for a plain query is forwarded by the documented order too, under the same key."""
+    plain = _plain(packet)
+    if plain is not None and at_once(packet, world(), Counter()) is None:
+        forward = by_order(packet, world(), Counter())
+        assert plain.forward() == forward
+        assert isinstance(forward, Forward)
+        assert key_of(forward) == plain.key
+
+
+def test_plain_queries_of_others_are_plain() -> None:
+    """The law above is not empty: a common query for a name of others is plain, whatever else is not."""
+    for name, qtype, plain in (
+        ("www.example.com", "A", True),
+        ("WWW.example.com", "MX", True),
+        ("address.internal", "MX", False),
+        ("x.wild.example", "A", False),
+        ("1.0.240.240.in-addr.arpa", "PTR", False),
+        ("0.probe.meshdns.invalid", "A", False),
+    ):
+        for edns in (-1, 0):
+            assert (_plain(dns.message.make_query(name, qtype, use_edns=edns).to_wire()) is not None) == plain, name
+    good = _query(b"\3www\7example\0")
+    assert _plain(good) is not None
+    for packet in (
+        good[:2] + b"\0" + good[3:],  # without RD
+        good[:2] + b"\x29" + good[3:],  # an UPDATE
+        good[:-1] + b"\3",  # of class CH
+        good[:-1],
+        good[:12] + b"\x04www\7example\0\0\1\0\1",  # a label too long
+        good[:12] + b"\4www\0\7example\0\0\1\0\1",  # a zero within a label
+        good[:12] + b"\x3fa" * 5 + b"\0\0\1\0\1",
+    ):
+        assert _plain(packet) is None, packet

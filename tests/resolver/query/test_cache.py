@@ -201,7 +201,7 @@ def test_any_bytes_are_answered_or_left(packet: bytes) -> None:
     cache = Cache(10, 1 << 20, 0.0)
     cache.keep(cache_key(KEY, KIND, 0), _reply(), "server", 0.0, GENERATION)
     message = cache.at_once(packet, GENERATION, 1.0)
-    if message is not None:
+    if isinstance(message, bytes):
         assert packet[12:].lower().startswith(KEY + KIND)
         assert message[:2] == packet[:2]
         dns.message.from_wire(message)

@@ -22,24 +22,28 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+from tables import table_of
 
 from meshdns.resolver.query.answer import Forward
 from meshdns.resolver.query.asking import Client
 from meshdns.resolver.query.cache import Cache
 from meshdns.resolver.query.effects import Answer, CheckLoop, Effect, Forget, Send
 from meshdns.resolver.query.exchange import Loss, Try
-from meshdns.resolver.query.forward import Forwarding
+from meshdns.resolver.query.fastpath import FastPath
+from meshdns.resolver.query.plain import Plain
 from meshdns.resolver.query.servers import Server, Servers, Upstream
 from meshdns.resolver.query.wire import HEADER_BYTES, Query, parse, udp_limit
 from meshdns.resolver.table.names import to_key
 
 SCENARIOS = Path(__file__).parent / "scenarios"
+NOTHING_OURS = table_of()
 
 
 @dataclass
 class World:
-    """The state machine, its clock, and what came out of it and was not claimed yet."""
+    """The state machine, its clock, and what came out of it and was not claimed yet; `fast`: queries may be plain."""
 
+    fast: bool = True
     servers: dict[str, Server] = field(default_factory=dict)
     ours: dict[str, list[str]] = field(default_factory=dict)
     in_flight_max: int = 4096
@@ -48,12 +52,12 @@ class World:
     given: deque[tuple[str, dns.message.Message]] = field(default_factory=deque)
     suspected: deque[Server] = field(default_factory=deque)
     open: dict[str, Try] = field(default_factory=dict)
-    forwarding: Forwarding = field(init=False)
+    forwarding: FastPath = field(init=False)
 
     def begin(self, default: list[str], zones: dict[str, list[str]], cache_entries: int) -> None:
         """Set the state machine up."""
         cache = Cache(cache_entries, 1 << 20, 86_400)
-        self.forwarding = Forwarding(self.make_servers(default, zones), cache, self.find, self.in_flight_max)
+        self.forwarding = FastPath(self.make_servers(default, zones), cache, self.find, self.in_flight_max)
 
     def make_servers(self, default: list[str], zones: dict[str, list[str]]) -> Servers:
         """Make servers by name, known ones again."""
@@ -92,6 +96,26 @@ class World:
             elif isinstance(effect, Forget):
                 effect.attempt.over = True
 
+    def take_plainly(self, packet: bytes, client: str) -> bool:
+        """Take a query the fast way; tell whether that could be."""
+        found = self.forwarding.look(packet, NOTHING_OURS, self.now)
+        if isinstance(found, Plain):
+            found.who, found.send = client, lambda who, message: self.respond(who)(message)
+            if not self.forwarding.ask(found):
+                return False
+            self.sent.append(found)
+        elif found is not None:
+            self.take(found, client)
+        return found is not None
+
+    def hear(self, attempt: Try, message: bytes) -> None:
+        """Take a message for a try."""
+        reply = self.forwarding.answered(attempt, message, self.now) if isinstance(attempt, Plain) else None
+        if isinstance(attempt, Plain) and reply is not None:
+            attempt.respond(reply)
+        else:
+            self.take(self.forwarding.heard(attempt, message, self.now))
+
     def respond(self, client: str) -> Callable[[bytes], None]:
         """Return what takes a client's reply."""
         return lambda message: self.given.append((client, dns.message.from_wire(message)))
@@ -121,7 +145,9 @@ def asks(world: World, client: str, name: str, qtype: str, how: str) -> None:
     packet = bytearray(query.to_wire())
     if "update" in words:
         packet[2] |= 5 << 3
-    world.take(world.forwarding.submit(made_client(world, bytes(packet), client, stream="tcp" in words)), client)
+    stream = "tcp" in words
+    if not world.fast or stream or not world.take_plainly(bytes(packet), client):
+        world.take(world.forwarding.submit(made_client(world, bytes(packet), client, stream=stream)), client)
 
 
 def made_client(world: World, packet: bytes, who: str, *, stream: bool = False) -> Client:
@@ -162,7 +188,7 @@ def says(world: World, server: str, what: str) -> None:
     """Have a server reply: `a says NOERROR A 192.0.2.9 ttl 60 tc`, `a says NXDOMAIN soa 60`, `a says garbage`."""
     attempt = world.open[server]
     query = dns.message.from_wire(b"\0\0" + attempt.message)
-    world.take(world.forwarding.heard(attempt, wire_reply(query, what), world.now))
+    world.hear(attempt, wire_reply(query, what))
 
 
 def wire_reply(query: dns.message.Message, what: str) -> bytes:
@@ -273,9 +299,9 @@ STEPS: list[tuple[str, Callable[..., None]]] = [
 ]
 
 
-def run(text: str) -> None:
+def run(text: str, *, fast: bool = True) -> None:
     """Run one scenario; an error names the step."""
-    world, default, zones, cache_entries, started = World(), list[str](), dict[str, list[str]](), 10_000, False
+    world, default, zones, cache_entries, started = World(fast), list[str](), dict[str, list[str]](), 10_000, False
     for line in text.splitlines():
         words = line.split("#")[0].split()
         if not words:
@@ -311,10 +337,11 @@ def _step(world: World, line: str) -> None:
     raise AssertionError(f"no step: {line}")
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
 @pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.txt")), ids=lambda path: path.stem)
-def test_scenario(path: Path) -> None:
-    """Everything that is sent and given is what the scenario says, in its order."""
-    run(path.read_text())
+def test_scenario(path: Path, fast: bool) -> None:  # noqa: FBT001 - a parameter
+    """Everything that is sent and given is what the scenario says, in its order, by the fast path and without."""
+    run(path.read_text(), fast=fast)
 
 
 WRONG = {

@@ -403,7 +403,7 @@ def test_a_name_that_becomes_ours_is_not_answered_from_the_cache() -> None:
     async def story(upstream: FakeUpstream) -> None:
         async with asking(at(upstream)) as asker:
             with _bound() as server, _bound() as client:
-                listener = DatagramListener(server, asker.table, asker.forwarder.submit, kept=asker.forwarder.kept)
+                listener = DatagramListener(server, asker.table, asker.forwarder.submit, fast=asker.forwarder)
                 listener.start(asyncio.get_running_loop())
                 client.setblocking(False)
                 client.connect(server.getsockname())
@@ -427,7 +427,7 @@ async def _with_listener(check: Callable[[Asker, int], Awaitable[None]]) -> None
     async with asking() as asker:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
-            listener = DatagramListener(sock, asker.table, asker.forwarder.submit, kept=asker.forwarder.kept)
+            listener = DatagramListener(sock, asker.table, asker.forwarder.submit, fast=asker.forwarder)
             listener.start(asyncio.get_running_loop())
             try:
                 await check(asker, sock.getsockname()[1])
@@ -453,6 +453,33 @@ def test_kept_answers_go_out_with_our_own() -> None:
             assert all(addresses(reply) == ANSWER for reply in replies)
             assert len(upstream.asked) == 1
             assert asker.forwarder.cache_counters.hits == 50
+
+    asyncio.run(_with_listener(check))
+
+
+def test_a_burst_is_forwarded_whole() -> None:
+    """Over UDP every query of a burst gets its own answer, and what two clients ask for is asked upstream once."""
+    names = [f"n{number}.example" for number in range(100)]
+
+    async def check(asker: Asker, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with FakeUpstream(fakes.slow(0.1, GOOD)) as upstream, _bound() as one, _bound() as other:
+            asker.forwarder.replace_upstreams([Upstream(*_typed(upstream))])
+            for client in (one, other):
+                client.setblocking(False)
+                client.connect(("127.0.0.1", port))
+                for ident, name in enumerate(names):
+                    client.send(dns.message.make_query(name, "A", use_edns=ident % 2 - 1, id=ident).to_wire())
+            for client in (one, other):
+                replies = [dns.message.from_wire(await loop.sock_recv(client, 512)) for _ in names]
+                assert sorted(reply.id for reply in replies) == list(range(len(names)))
+                for reply in replies:
+                    assert reply.question[0].name.to_text() == names[reply.id] + "."
+                    assert addresses(reply) == ANSWER
+                    assert (reply.edns == 0) == bool(reply.id % 2)
+            assert sorted(upstream.names) == sorted(f"{name}." for name in names)
+            assert asker.forwarder.counters.joined == len(names)
+            assert asker.forwarder.in_flight == 0
 
     asyncio.run(_with_listener(check))
 
