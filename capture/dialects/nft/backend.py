@@ -12,7 +12,6 @@ from meshdns.capture.dialects.nft.render import (
     NAME,
     TABLE,
     Script,
-    milliseconds,
     render,
     render_removal,
     rule_text,
@@ -58,7 +57,7 @@ class NftBackend:
 
     def replace(self, rules: RuleSet, about: Sequence[str], held: Observed, seed_s: float) -> None:
         """Put `rules` in the place of `held`, in one transaction; ApplyError names the rule that the kernel refused."""
-        script = render(rules, about, held, milliseconds(seed_s))
+        script = render(rules, about, held, seed_s)
         done = run(["nft", "-f", "-"], script.text)
         if done.exit_code:
             _refused(done, script)

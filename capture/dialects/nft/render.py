@@ -82,13 +82,13 @@ class Script:
         return "".join(f"{line.text}\n" for line in self.lines)
 
 
-def render(rules: RuleSet, about: Sequence[str] = (), held: Observed = NOTHING, seed_ms: int = 0) -> Script:
+def render(rules: RuleSet, about: Sequence[str] = (), held: Observed = NOTHING, seed_s: float = 0) -> Script:
     """Return the script that puts `rules` in the place of whatever our table holds now (`held`).
 
     The set of living families stays while the table stands: emptying it would let lookups slip past a living resolver.
-    Where something in the table is not ours, all of it is made anew, and the families alive now are for `seed_ms` more.
+    Where something in the table is not ours, all of it is made anew, and the families alive now are for `seed_s` more.
     """
-    return Script(tuple(_lines(rules, about, held, seed_ms)))
+    return Script(tuple(_lines(rules, about, held, seed_s)))
 
 
 def render_removal() -> Script:
@@ -96,7 +96,7 @@ def render_removal() -> Script:
     return Script((Line(f"add table {TABLE}"), Line(f"delete table {TABLE}")))
 
 
-def _lines(rules: RuleSet, about: Sequence[str], held: Observed, seed_ms: int) -> Iterator[Line]:
+def _lines(rules: RuleSet, about: Sequence[str], held: Observed, seed_s: float) -> Iterator[Line]:
     yield Line(f"add table {TABLE}")
     if held.strangers:
         yield Line(f"delete table {TABLE}")
@@ -105,9 +105,9 @@ def _lines(rules: RuleSet, about: Sequence[str], held: Observed, seed_ms: int) -
         yield Line(f"flush table {TABLE}")
         yield from _stale_chains(rules, held)
     yield Line(ALIVE_SET)
-    if held.strangers and seed_ms:
+    if held.strangers and seed_s:
         for family in sorted(held.alive, key=lambda family: family.value):
-            yield Line(f"add element {TABLE} {ALIVE} {{ {family.value} timeout {seed_ms}ms }}")
+            yield Line(f"add element {TABLE} {ALIVE} {{ {family.value} timeout {_duration(seed_s)} }}")
     yield Line(f"add chain {TABLE} {ABOUT}")
     for piece in about:
         yield Line(f'add rule {TABLE} {ABOUT} continue comment "{piece}"')
@@ -214,7 +214,7 @@ def _action(action: Action, family: Family | None) -> Iterator[str]:  # noqa: C9
         case Drop():
             yield "drop"
         case Beat(timeout_s):
-            yield f"update @{ALIVE} {{ meta nfproto timeout {milliseconds(timeout_s)}ms }}"
+            yield f"update @{ALIVE} {{ meta nfproto timeout {_duration(timeout_s)} }}"
         case Count():
             pass
 
@@ -225,9 +225,10 @@ def _known(family: Family | None) -> Family:
     return family
 
 
-def milliseconds(seconds: float) -> int:
-    """Return a time as nft counts it."""
-    return round(seconds * 1000)
+def _duration(seconds: float) -> str:
+    """Return a time as nft reads it, which takes no number of more than eight digits."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{whole}s" * bool(whole) + f"{milliseconds}ms" * bool(milliseconds)
 
 
 def _chosen(selection: Selection[object], *, quoted: bool = False) -> str:

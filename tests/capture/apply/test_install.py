@@ -21,7 +21,7 @@ from meshdns.capture.errors import ApplyError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Chain, Hook, Match, Protocol, Redirect, Rule, RuleSet, Stage
 from meshdns.capture.policy.simulate import Fate
-from meshdns.capture.policy.spec import CaptureSpec, Family
+from meshdns.capture.policy.spec import MAX_HEARTBEAT_TIMEOUT_S, CaptureSpec, Family
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -112,6 +112,13 @@ def test_a_fraction_of_a_second_is_a_change(pod: Namespace) -> None:
     _install(pod, spec(heartbeat_timeout_s=3.0))
     assert _install(pod, spec(heartbeat_timeout_s=3.5))
     assert not _install(pod, spec(heartbeat_timeout_s=3.5))
+
+
+def test_the_longest_timeout_can_be_installed(pod: Namespace) -> None:
+    """A week is more milliseconds than nft reads in one number."""
+    longest = spec(heartbeat_timeout_s=MAX_HEARTBEAT_TIMEOUT_S)
+    assert _install(pod, longest)
+    assert not _install(pod, longest)
 
 
 @pytest.mark.parametrize("case", CASES)

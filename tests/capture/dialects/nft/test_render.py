@@ -47,7 +47,7 @@ def test_the_set_of_living_families_is_never_deleted_while_the_table_is_ours() -
     """Replacing one configuration by another neither deletes nor flushes the set."""
     chains = (ObservedChain("in_nat", (Hook.PREROUTING, Stage.TRANSLATE), ()),)
     held = Observed(present=True, chains=chains, alive=frozenset(Family))
-    lines = _lines(render(plan(spec()), held=held, seed_ms=3000))
+    lines = _lines(render(plan(spec()), held=held, seed_s=3))
     assert "delete chain inet meshdns in_nat" in lines
     assert not [line for line in lines if "alive" in line and not line.startswith(("add rule", "add set"))]
     assert not [line for line in lines if line.startswith("delete table")]
@@ -56,9 +56,9 @@ def test_the_set_of_living_families_is_never_deleted_while_the_table_is_ours() -
 def test_a_table_with_something_foreign_is_made_anew_with_the_living_kept_alive() -> None:
     """Where the set must go, the same transaction puts the living families back for one timeout."""
     held = Observed(present=True, alive=frozenset({Family.IPV6}), strangers=("map x",))
-    lines = _lines(render(plan(spec()), held=held, seed_ms=3000))
+    lines = _lines(render(plan(spec()), held=held, seed_s=3))
     assert lines[:3] == ["add table inet meshdns", "delete table inet meshdns", "add table inet meshdns"]
-    assert "add element inet meshdns alive { ipv6 timeout 3000ms }" in lines
+    assert "add element inet meshdns alive { ipv6 timeout 3s }" in lines
 
 
 def _lines(script: Script) -> list[str]:
