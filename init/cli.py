@@ -9,18 +9,18 @@ from meshdns.init import holding, importing  # noqa: F401 - one that works by be
 
 # isort: split
 import atexit
-import errno
+import contextlib
 import importlib
 import os
-import sys
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from meshdns.capture.errors import CaptureError
-from meshdns.init.errors import INTERRUPTED, InitError
+from meshdns.init import output
+from meshdns.init.errors import INTERRUPTED, InitError, InterruptionError
 from meshdns.init.options import located, refuse_unknown
 from meshdns.init.version import VERSION, commit
 from meshdns.relay.errors import RelayError
@@ -61,6 +61,13 @@ class _LazyGroup(click.Group):
         refuse_unknown(self, ctx, args)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run a command; an interruption is one of our errors, before click puts an empty line in front of it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise InterruptionError("interrupted") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -99,6 +106,7 @@ def meshdns() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `meshdns` and leave with the exit code that behaviour demands: see README, "Exit codes"."""
+    output.guard()
     _leave(run(arguments))
 
 
@@ -106,14 +114,10 @@ def _leave(exit_code: int) -> None:
     """End the process now. Taking the interpreter apart, object by object, would take longer than `nft` does."""
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads, as sys.exit would
     atexit._run_exitfuncs()  # noqa: SLF001 - what wanted to be called is
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except BrokenPipeError:
-        pass  # the reader of our output has gone, as with `| head`
-    except OSError as error:
-        os.write(2, f"meshdns: cannot write the output: {os.strerror(error.errno or 0).lower()}\n".encode())
+    for why in output.failures():
+        told = f"meshdns: cannot write the output: {why}: the command itself ended with {exit_code}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, told.encode())
         exit_code = exit_code or MISSING
     os._exit(exit_code)
 
@@ -131,15 +135,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone, as with `| head`; Python would complain once more when it flushes.
-        sys.stdout = None
-        return 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        sys.stdout = None
-        return _fail("cannot write the output: no space left on device", MISSING)
     return result if isinstance(result, int) else 0
 
 

@@ -14,6 +14,12 @@ class InitError(Exception):
     exit_code: ClassVar[int]
 
 
+class InterruptionError(InitError):
+    """SIGINT came: ^C on a terminal."""
+
+    exit_code = INTERRUPTED
+
+
 class ConfigurationError(InitError):
     """A settings file or an environment variable that cannot be understood."""
 

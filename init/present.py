@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 import click
 
@@ -18,7 +19,7 @@ def heading(text: str) -> None:
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Say on a terminal what is being done or waited for, and take that back when the block ends; nothing elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
         yield
         return
     click.echo(f"{what} …", nl=False, err=True)
@@ -35,7 +36,12 @@ def count(number: int, noun: str) -> str:
 
 def _in_colour() -> bool:
     """Tell whether stdout is a terminal whose user wants colour (an empty NO_COLOR says nothing: no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether somebody looks at it; a closed stream is None."""
+    return stream is not None and stream.isatty()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

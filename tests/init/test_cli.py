@@ -113,12 +113,36 @@ def test_a_shell_completes_commands_and_values(words: str, expected: set[str]) -
 
 
 @pytest.mark.parametrize("unbuffered", ["1", ""])
-def test_output_that_cannot_be_written_is_told(unbuffered: str) -> None:
-    """A full disk costs exit code 3 and one line, whether Python writes at once or at the end."""
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["no-such-command"], 2)])
+def test_output_that_cannot_be_written_is_told(unbuffered: str, arguments: list[str], code: int) -> None:
+    """A full disk is told with the exit code that the command came to, whether Python writes at once or at the end."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "meshdns.init.cli", "--help"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30, env=environment
+            [sys.executable, "-m", "meshdns.init.cli", *arguments],
+            stdout=full if code == 0 else subprocess.PIPE,
+            stderr=full if code else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=30,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
-    assert (done.returncode, done.stderr) == (3, "meshdns: cannot write the output: no space left on device\n")
+    told = "meshdns: cannot write the output: no space left on device: the command itself ended with 0\n"
+    assert (done.returncode, done.stderr) == ((3, told) if code == 0 else (code, None))
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("meshdns --help | true", 0),
+        ("meshdns capture status --check | true", 10),
+        ("meshdns no-such-command 2>&1 | true", 2),
+        ("meshdns capture plan --family ipv4 --dns-servers 192.0.2.1 >&- | true", 0),
+        ("meshdns capture plan --family ipv4 --dns-servers 192.0.2.1 >&- 2>&- | true", 0),
+    ],
+)
+def test_a_reader_who_has_left_changes_no_exit_code(script: str, code: int) -> None:
+    """What a command came to is what it came to, with nobody to read it, or nowhere to write."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["unshare", "-n", "bash", "-c", f'{script}; exit "${{PIPESTATUS[0]}}"']
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env={"PATH": path})
+    assert (done.returncode, done.stderr) == (code, "")
