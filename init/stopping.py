@@ -7,11 +7,11 @@ import signal
 import socket
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Readable once SIGINT or SIGTERM has come; `number` says which."""
+    """Readable once one of `SIGNALS` has come; `number` says which."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -34,9 +34,10 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a `Stop` for the length of a block."""
+    """Turn `SIGNALS` into a `Stop` for the length of a block, save those that are ignored, as nohup(1) has it."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.set) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.set) for number in heeded}
     try:
         yield stop
     finally:

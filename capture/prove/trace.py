@@ -8,7 +8,7 @@ only, where they stand in the same order. The second table lives as long as the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final
@@ -106,7 +106,7 @@ def interest_in(
     )
 
 
-def follow(backend: str, spec: CaptureSpec, rules: Iterable[Rule], interest: Interest, stop: int) -> Iterator[str]:
+def follow(backend: str, spec: CaptureSpec, rules: Iterable[Rule], interest: Interest, stop: int) -> Generator[str]:
     """Yield a line for each packet of interest and each of our rules that it meets, until `stop` is readable."""
     if backend not in TRACED:
         raise PreflightError(f"cannot trace packets: {backend} keeps its rules outside nf_tables: use `explain`")

@@ -122,10 +122,20 @@ def locked() -> Iterator[None]:
     their process.
     """
     deadline = time.monotonic() + LOCK_WAIT_S
-    while (lock := _take()) is None:
+    while (lock := _take("capture")) is None:
         if time.monotonic() >= deadline:
             raise PreflightError(f"cannot change the rules: another meshdns has been at it for {LOCK_WAIT_S:.0f} s")
         time.sleep(LOCK_POLL_S)
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def alone(kind: str) -> Iterator[None]:
+    """Be the only one of a kind in this namespace for the length of a block; PreflightError where there is one."""
+    lock = _take(kind)
+    if lock is None:
+        raise PreflightError(f"cannot {kind}: another `meshdns capture {kind}` is at it in this network namespace")
     with lock:
         yield
 
@@ -135,12 +145,12 @@ def about_this(kind: str) -> str:
     return f"{LOCKS}/{kind}-{os.stat(OWN).st_ino}"
 
 
-def _take() -> contextlib.AbstractContextManager[object] | None:
+def _take(kind: str) -> contextlib.AbstractContextManager[object] | None:
     try:
         os.makedirs(LOCKS, mode=0o755, exist_ok=True)
-        return _take_file(f"{about_this('capture')}.lock")
+        return _take_file(f"{about_this(kind)}.lock")
     except OSError:
-        return _take_socket()
+        return _take_socket(kind)
 
 
 def _take_file(path: str) -> contextlib.AbstractContextManager[object] | None:
@@ -167,12 +177,12 @@ def remove_file(path: str) -> None:
         os.unlink(path)
 
 
-def _take_socket() -> contextlib.AbstractContextManager[object] | None:
+def _take_socket(kind: str) -> contextlib.AbstractContextManager[object] | None:
     import socket  # noqa: PLC0415 - see rawnetlink.py
 
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        lock.bind("\0meshdns-capture")
+        lock.bind(f"\0meshdns-{kind}")
     except OSError as error:
         lock.close()
         if error.errno == errno.EADDRINUSE:

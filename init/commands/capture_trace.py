@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import click
@@ -12,9 +13,10 @@ from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.spec import Address
 from meshdns.capture.prove.trace import follow, interest_in
-from meshdns.capture.system.namespace import entered
+from meshdns.capture.system.namespace import alone, entered
 from meshdns.init.capture_options import place_options
 from meshdns.init.errors import INTERRUPTED
+from meshdns.init.output import is_heard
 from meshdns.init.parameters import ADDRESS, PORT, USER
 from meshdns.init.stopping import stop_on_signals
 
@@ -34,10 +36,14 @@ def trace(
     Example:
       meshdns capture trace --uid 1000 --proto udp --dport 53
     """
-    with entered(netns), stop_on_signals() as stop:
+    with entered(netns), alone("trace"), stop_on_signals() as stop:
         there = installed(backend)
         record = recorded(there, "trace packets")
         interest = interest_in(uid=uid, protocol=Protocol(proto) if proto else None, destination=dst, port=dport)
-        for line in follow(there.name, record.spec, plan(record.spec).rules(), interest, stop.fileno()):
-            click.echo(line)
+        lines = follow(there.name, record.spec, plan(record.spec).rules(), interest, stop.fileno())
+        with contextlib.closing(lines):
+            for line in lines:
+                click.echo(line)
+                if not is_heard():
+                    break
         return INTERRUPTED if stop.number == signal.SIGINT else None

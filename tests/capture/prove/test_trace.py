@@ -91,7 +91,7 @@ def test_tells_why_the_proxy_is_left_alone(there: Namespace, backend: str) -> No
     assert not [line for line in lines if "nat-dns" in line]
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)])
 def test_leaves_nothing_behind(there: Namespace, number: signal.Signals, exit_code: int) -> None:
     """Ended by a signal, it takes its table and its program with it."""
     _install(there, "nft")
@@ -99,6 +99,32 @@ def test_leaves_nothing_behind(there: Namespace, number: signal.Signals, exit_co
     with _tracing(there) as process:
         process.send_signal(number)
         assert process.wait(WITHIN_S) == exit_code
+    assert there.ruleset() == before
+
+
+def test_there_is_one_trace_at_a_time(there: Namespace) -> None:
+    """A second one would take the first one's table away at its end: exit 3, and the first goes on."""
+    _install(there, "nft")
+    with _tracing(there) as process:
+        done = capture(there, "trace", check=False)
+        told = "meshdns: cannot trace: another `meshdns capture trace` is at it in this network namespace\n"
+        assert (done.returncode, done.stderr) == (3, told)
+        _look_up(there, PROXY, LISTED[0])
+        assert _told(there, process, PROXY, LISTED[0], "nat-proxy-uid")
+
+
+def test_ends_when_nobody_reads(there: Namespace) -> None:
+    """With its reader gone, as with `| head`, it ends at the next packet and takes its table with it."""
+    _install(there, "nft")
+    before = there.ruleset()
+    with _tracing(there) as process:
+        assert process.stdout
+        process.stdout.close()
+        deadline = time.monotonic() + WITHIN_S
+        while process.poll() is None and time.monotonic() < deadline:
+            _look_up(there, APP, LISTED[0])
+            time.sleep(0.05)
+        assert process.returncode == 0
     assert there.ruleset() == before
 
 
