@@ -44,6 +44,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "legacy-and-nft": machine.mixed,
     "docker-dns": lookups.docker_dns,
     "other-mesh": machine.other_mesh,
+    "rules-changed": machine.drift,
     "resolv-conf": lookups.resolv_conf,
     "resolved-stub": lookups.stub,
     "nsswitch-bypass": lookups.nsswitch,

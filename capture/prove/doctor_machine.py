@@ -37,7 +37,11 @@ def capability(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
     if "NET_ADMIN" in facts.capabilities:
         return
     if facts.uid == 0:
-        yield error("root lacks CAP_NET_ADMIN here", "add NET_ADMIN to the capabilities of the (init) container")
+        yield error(
+            "root lacks CAP_NET_ADMIN here",
+            "add NET_ADMIN to the capabilities of the (init) container; from a user namespace that does not own this "
+            "network namespace, leave it",
+        )
     else:
         yield warning("this user may not install rules", "run `meshdns capture install` as root")
 
@@ -98,6 +102,17 @@ def other_mesh(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
         yield warning(
             f"{mesh} has rules here as well, and may take the same packets",
             f"let one of them capture: remove {mesh}'s rules, or ours by `meshdns capture uninstall`",
+        )
+
+
+def drift(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
+    """Whether somebody has changed the rules that were installed."""
+    differences = facts.known.standing.drift
+    if differences:
+        more = f"; and {len(differences) - 1} more" if len(differences) > 1 else ""
+        yield warning(
+            f"the rules of meshdns are not those that were installed: {differences[0]}{more}",
+            "`meshdns capture diff` shows how; `meshdns capture install`, with the options it had, puts them back",
         )
 
 

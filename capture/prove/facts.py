@@ -36,6 +36,8 @@ class Standing:
     unseen: str = ""
     missing: str = ""
     """The program that is not here though the kernel holds rules of ours which only it shows."""
+    drift: tuple[str, ...] = ()
+    """How the rules differ from those that were installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
-from meshdns.capture.dialects.nft.render import render
+from meshdns.capture.dialects.nft.render import NAME, render
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
@@ -25,6 +25,7 @@ from meshdns.capture.prove.facts import FORWARDERS, Facts, Known
 from meshdns.capture.system.holders import Program, holders
 from meshdns.capture.system.listeners import Listener, listeners
 from meshdns.capture.system.netlink import routes
+from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.runner import demand, run
 from meshdns.capture.system.xtables import legacy_tables
 
@@ -83,7 +84,9 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
 def _capabilities() -> frozenset[str]:
     found = re.search(r"^CapEff:\s*([0-9a-f]+)", _text("/proc/thread-self/status"), re.MULTILINE)
     effective = int(found[1], 16) if found else 0
-    return frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
+    held = frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
+    # Root of a user namespace has all of them, and here none of those that count.
+    return held if has_table(NAME) is not None else held - {"NET_ADMIN"}
 
 
 def _version(text: str) -> tuple[int, ...]:

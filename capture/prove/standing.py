@@ -27,8 +27,7 @@ def standing(name: str) -> Standing:
     except CaptureError as error:
         return Standing(unseen=str(error))
     if found.record is None:
-        return Standing(unseen=found.drift[0] if found.held.present else "")
+        return Standing(unseen=found.drift[0] if found.held.present else "", drift=found.drift)
     since = found.record.installed_at
-    return Standing(
-        Installed(found.record.spec, found.held.alive, None if since is None else max(time.time() - since, 0.0))
-    )
+    age_s = None if since is None else max(time.time() - since, 0.0)
+    return Standing(Installed(found.record.spec, found.held.alive, age_s), drift=found.drift)

@@ -75,6 +75,12 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
     "Istio's chain": ("other-mesh", Level.WARNING, {"chains": frozenset({"ip nat ISTIO_OUTPUT"})}, {}),
     "Istio's table": ("other-mesh", Level.WARNING, {"chains": frozenset({"inet istio-proxy-nat output"})}, {}),
     "Linkerd's legacy chain": ("other-mesh", Level.WARNING, {"chains": frozenset({"PROXY_INIT_OUTPUT"})}, {}),
+    "rules that somebody changed": (
+        "rules-changed",
+        Level.WARNING,
+        {"known": Known(standing=Standing(drift=("- a rule", "+ another")))},
+        {},
+    ),
     "no resolv.conf": ("resolv-conf", Level.ERROR, _listing(trouble="No such file or directory"), {}),
     "a resolv.conf that leads nowhere": ("resolv-conf", Level.ERROR, _listing(trouble="?", leads_to="../stub"), {}),
     "a resolv.conf of no nameserver": (

@@ -10,7 +10,7 @@ import pytest
 from capturing import LISTED, PROXY
 from diagnosing import ORDINARY, OTHER, SERVERS, ids, listening, told, until_told, without
 from namespaces import Namespace
-from proving import capture, pod, resolver
+from proving import capture, delete_rules, pod, resolver
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network and mount namespaces")
 
@@ -84,6 +84,21 @@ def testwithout_nft_nobody_blames_the_kernel(there: Namespace) -> None:
     found, _ = told(there, without("iptables*", "xtables*"))
     assert "module-missing" not in {name for name, _ in ids(found)}
     assert any("whether this kernel takes the rules: cannot run nft" in what for what in found["unseen"])
+
+
+@pytest.mark.parametrize("backend", ["nft", "iptables-legacy"])
+def test_rules_that_somebody_changed(there: Namespace, backend: str) -> None:
+    """A rule that is gone is told, and so is a table that was emptied; an installation anew puts an end to it."""
+    install = ("install", *SERVERS, f"--backend={backend}")
+    empty = "nft flush table inet meshdns" if backend == "nft" else "iptables-legacy -w 5 -t nat -F"
+    for ids_of_rules in (("nat-dns-4",), ()):
+        capture(there, *install)
+        assert "rules-changed" not in {name for name, _ in ids(told(there, options=())[0])}
+        if ids_of_rules:
+            delete_rules(there, *ids_of_rules, backend=backend)
+        else:
+            there.run(*empty.split())
+        assert ("rules-changed", "warning") in ids(told(there, options=())[0])
 
 
 SAVE = {

@@ -301,3 +301,10 @@ def test_it_is_found_where_it_happens(case: str) -> None:
         there.run("sh", "-euc", one.mended_network)
         mended, _ = told(there, one.mended_files, one.mended_options)
     assert one.id not in {name for name, _ in ids(mended)}
+
+
+def test_root_of_a_user_namespace_lacks_the_capability() -> None:
+    """Capabilities that do not count in this network namespace are none, whatever /proc says of the process."""
+    with pod() as there:
+        assert ("capability", "error") in ids(told(there, by=("unshare", "--map-root-user"))[0])
+        assert "capability" not in {name for name, _ in ids(told(there)[0])}
