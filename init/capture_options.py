@@ -23,6 +23,7 @@ from meshdns.init.options import Settings
 from meshdns.init.parameters import (
     CIDR,
     GROUP,
+    HEARTBEAT_SECONDS,
     INTERFACE,
     PORT,
     PORT_RANGE,
@@ -128,7 +129,7 @@ _DNS: Final = (
     ),
     SETTINGS.option(
         "--heartbeat-timeout",
-        type=SECONDS,
+        type=HEARTBEAT_SECONDS,
         default=defaults.HEARTBEAT_TIMEOUT_S,
         help="Seconds without a heartbeat after which the resolver counts as down.",
     ),

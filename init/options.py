@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from meshdns.init.errors import ConfigurationError
-from meshdns.init.parameters import ListType
+from meshdns.init.parameters import SWITCH, ListType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +43,8 @@ class Settings:
         name = next(part.removeprefix("--") for part in declarations if part.startswith("--")).partition("/")[0]
         self._names.add(name)
         attributes.setdefault("show_default", attributes.get("default") is not None)
+        if "/" in declarations[0] or attributes.get("is_flag"):
+            attributes.setdefault("type", SWITCH)
         if many:
             self._many.add(name)
             attributes.update(type=ListType(attributes["type"]), multiple=True, callback=_flatten)

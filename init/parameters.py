@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from meshdns.capture.policy.spec import MAX_ID, MAX_INTERFACE_BYTES, MAX_PORT, Ports
+from meshdns.capture.policy.spec import MAX_ID, MAX_INTERFACE_BYTES, MAX_PORT, MIN_HEARTBEAT_TIMEOUT_S, Ports
 
 T = TypeVar("T")
 
@@ -23,6 +23,16 @@ T = TypeVar("T")
 def _is_number(text: str, least: int, most: int) -> bool:
     """Tell whether these are ASCII digits, no more than `most` has, of a number within the bounds."""
     return text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most
+
+
+class SwitchType(click.types.BoolParamType):
+    """True or false, as click reads them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        switch = self.str_to_bool(value)
+        if switch is None:
+            self.fail(f"{value!r} is not a boolean: write true or false", param, ctx)
+        return switch
 
 
 class PortType(click.ParamType[int]):
@@ -116,25 +126,22 @@ class AddressType(click.ParamType[Any]):
 
 
 class SecondsType(click.ParamType[float]):
-    """A time in seconds, above 0 unless `zero` allows it, at most a week."""
+    """A time in seconds, above 0 or from `least` on, at most a week."""
 
     name = "seconds"
     most = 7 * 24 * 3600
 
-    def __init__(self, *, zero: bool = False) -> None:
-        self.zero = zero
+    def __init__(self, least: float | None = None) -> None:
+        self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip()
         if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
             self.fail(f"{text!r} is not a time in seconds: write 3 or 0.5", param, ctx)
         seconds = float(text)
-        if seconds > self.most or (seconds == 0 and not self.zero):
-            self.fail(
-                f"{text!r} is out of range: give seconds {'from' if self.zero else 'above'} 0 up to {self.most}",
-                param,
-                ctx,
-            )
+        if seconds > self.most or (seconds <= 0 if self.least is None else seconds < self.least):
+            bound = "above 0" if self.least is None else f"from {self.least:g}"
+            self.fail(f"{text!r} is out of range: give seconds {bound} up to {self.most}", param, ctx)
         return seconds
 
 
@@ -175,12 +182,14 @@ class IdType(click.ParamType[int]):
             self.fail(f"there is no {self.name} {text!r} on this machine: create it, or give its number", param, ctx)
 
 
+SWITCH = SwitchType()
 PORT = PortType()
 PORT_RANGE = PortRangeType()
 CIDR = CidrType()
 ADDRESS = AddressType()
 INTERFACE = InterfaceType()
 SECONDS = SecondsType()
+HEARTBEAT_SECONDS = SecondsType(least=MIN_HEARTBEAT_TIMEOUT_S)
 USER = IdType("user", lambda name: pwd.getpwnam(name).pw_uid)
 GROUP = IdType("group", lambda name: grp.getgrnam(name).gr_gid)
 

@@ -109,7 +109,7 @@ def _mesh_settings(data: bytes, file: str) -> dict[str, Setting]:
     for root in _documents(data, file):
         for mesh, where in _mesh_configs(root, file):
             config = _child(mesh, "defaultConfig", where)
-            found.update(_metadata(config, where) if config else {})
+            found.update(_proxy_config(config, where) if config else {})
     return found
 
 
@@ -137,10 +137,13 @@ def _mesh_configs(root: Fields, file: str) -> Iterator[tuple[Fields, str]]:
         yield from ((mesh, file) for mesh in (root, in_values) if mesh)
 
 
-def _metadata(config: Fields, where: str) -> dict[str, Setting]:
-    """Return what the `proxyMetadata` of a proxy config says."""
-    metadata = _child(config, "proxyMetadata", where)
+def _proxy_config(config: Fields, where: str) -> dict[str, Setting]:
+    """Return what a proxy config says in `interceptionMode` and in its `proxyMetadata`."""
     found = {}
+    key, mode = _field(config, "interceptionMode")
+    if mode is not None:
+        found["inbound-mode"] = _mode(mode, f"{key} in {where}:{config.line_of((key,))}")
+    metadata = _child(config, "proxyMetadata", where)
     for name, option in METADATA.items():
         if metadata and name in metadata:
             value = metadata[name]
@@ -153,16 +156,16 @@ def _metadata(config: Fields, where: str) -> dict[str, Setting]:
 
 def _annotated(annotations: Mapping[str, Annotation], file: str) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
+    if config := annotations.get(PROXY_CONFIG):
+        where = f"{file}:{config.line}: {PROXY_CONFIG}"
+        for root in _documents(config.value.encode(), where):
+            found.update(_proxy_config(root, where))
     for name, (option, kind) in ANNOTATIONS.items():
         annotation = annotations.get(name)
         if annotation and annotation.value.strip():
             found[option] = _listed(name, annotation, kind, file)
     if mode := annotations.get(INTERCEPTION_MODE):
-        found["inbound-mode"] = _mode(mode, file)
-    if config := annotations.get(PROXY_CONFIG):
-        where = f"{file}:{config.line}: {PROXY_CONFIG}"
-        for root in _documents(config.value.encode(), where):
-            found.update(_metadata(root, where))
+        found["inbound-mode"] = _mode(mode.value, f"{INTERCEPTION_MODE} in {file}:{mode.line}")
     return found
 
 
@@ -174,13 +177,12 @@ def _listed(name: str, annotation: Annotation, kind: ListType[Any], file: str) -
         raise ConfigurationError(f"cannot use {name} in {place}: {error.message}") from error
 
 
-def _mode(annotation: Annotation, file: str) -> Setting:
-    place = f"{INTERCEPTION_MODE} in {file}:{annotation.line}"
-    if annotation.value == "NONE":
+def _mode(value: Value, place: str) -> Setting:
+    if value == "NONE":
         raise ConfigurationError(f"cannot use {place}: NONE captures nothing: run no `capture install` in this pod")
-    if annotation.value not in {"REDIRECT", "TPROXY"}:
-        raise ConfigurationError(f"cannot use {place}: {annotation.value!r} is neither REDIRECT nor TPROXY")
-    return Setting(annotation.value.lower(), place)
+    if not isinstance(value, str) or value not in {"REDIRECT", "TPROXY"}:
+        raise ConfigurationError(f"cannot use {place}: {value!r} is neither REDIRECT nor TPROXY")
+    return Setting(value.lower(), place)
 
 
 def switch(name: str, value: str, place: str) -> Setting:
@@ -206,11 +208,16 @@ def _documents(data: bytes, file: str) -> Iterator[Fields]:
             yield document.root
 
 
-def _child(fields: Fields, name: str, where: str) -> Fields | None:
-    """Return the mapping called `name`, None where there is none; Protocol Buffers let it be spelt in snake_case."""
+def _field(fields: Fields, name: str) -> tuple[str, Value]:
+    """Return a field's name as it is written, and its value; Protocol Buffers let it be spelt in snake_case."""
     snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
     key = name if name in fields else snake
-    value: Value = fields.get(key)
+    return key, fields.get(key)
+
+
+def _child(fields: Fields, name: str, where: str) -> Fields | None:
+    """Return the mapping called `name`, None where there is none."""
+    key, value = _field(fields, name)
     if value is None or isinstance(value, Fields):
         return value
     raise ConfigurationError(f"cannot read {where}:{fields.line_of((key,))}: {key} must be a mapping")

@@ -15,7 +15,7 @@ from meshdns.init.istio_options import istio_options
 from meshdns.init.late import LateGroup
 from meshdns.init.options import Settings
 from meshdns.init.parameters import (
-    SECONDS,
+    HEARTBEAT_SECONDS,
     USER,
     CidrType,
     NumberType,
@@ -134,7 +134,7 @@ _FORWARDING = _options(
     ),
     SETTINGS.option(
         "--stale-for",
-        type=SecondsType(zero=True),
+        type=SecondsType(least=0),
         default=str(DAY_S),
         help="How old a stale answer may be, s (RFC 8767).",
     ),
@@ -153,7 +153,7 @@ _SOCKETS = _options(
     ),
     SETTINGS.option(
         "--heartbeat-timeout",
-        type=SECONDS,
+        type=HEARTBEAT_SECONDS,
         default=str(defaults.HEARTBEAT_TIMEOUT_S),
         help="The timeout that capture was installed with, s.",
     ),

@@ -44,6 +44,8 @@ MESH_CONFIGS: dict[str, tuple[str, dict[str, object]]] = {
     "snake case": ("default_config: {proxy_metadata: {ISTIO_META_DNS_CAPTURE: t}}", {"dns": True}),
     "a later document wins": (MESH + "---\n" + MESH.replace("'false'", "'true'"), {"dns": True}),
     "JSON": ('{"defaultConfig": {"proxyMetadata": {"ISTIO_META_DNS_AUTO_ALLOCATE": "0"}}}', {"auto-allocate": False}),
+    "how inbound TCP is captured": ("defaultConfig: {interceptionMode: TPROXY}", {"inbound-mode": "tproxy"}),
+    "the same in snake case": ("default_config: {interception_mode: REDIRECT}", {"inbound-mode": "redirect"}),
     "other settings": ("accessLogFile: /dev/stdout\ndefaultConfig: {concurrency: 2}\n", {}),
     "no metadata": ("defaultConfig: {proxyMetadata: }\n", {}),
     "other metadata": ("defaultConfig: {proxyMetadata: {PROXY_CONFIG_XDS_AGENT: 'true'}}\n", {}),
@@ -191,6 +193,14 @@ def test_the_interception_mode_is_the_inbound_mode(
     assert _planned(tmp_path, capsys, text)["inbound_mode"] == mode.lower()
 
 
+def test_an_annotation_of_its_own_goes_before_the_proxy_config(tmp_path: Path) -> None:
+    """Istio reads sidecar.istio.io/interceptionMode first, then proxy.istio.io/config, then mesh config."""
+    config = 'proxy.istio.io/config="interceptionMode: REDIRECT"\n'
+    assert _settings(tmp_path, "defaultConfig: {interceptionMode: TPROXY}", config)["inbound-mode"] == "redirect"
+    own = 'sidecar.istio.io/interceptionMode="TPROXY"\n'
+    assert _settings(tmp_path, annotations=own + config)["inbound-mode"] == "tproxy"
+
+
 def _planned(tmp_path: Path, capsys: pytest.CaptureFixture[str], annotations: str, *options: str) -> dict[str, object]:
     file = tmp_path / "annotations"
     file.write_text(annotations)
@@ -227,6 +237,11 @@ BAD_MESH_CONFIGS = {
     "proxyMetadata is text": ("defaultConfig:\n  proxyMetadata: x", "mesh.yaml:2: proxyMetadata must be a mapping"),
     "spec is a list": ("kind: IstioOperator\nspec: []", "mesh.yaml:2: spec must be a mapping"),
     "meshConfig is text": ("kind: IstioOperator\nspec: {meshConfig: x}", "meshConfig must be a mapping"),
+    "a mode of nothing": (
+        "defaultConfig: {interceptionMode: NONE}",
+        "interceptionMode in FILE:1: NONE captures nothing",
+    ),
+    "a mode that is a number": ("defaultConfig: {interceptionMode: [1]}", "is neither REDIRECT nor TPROXY"),
     "a key twice": ("defaultConfig: {}\ndefaultConfig: {}", "mesh.yaml:2"),
     "broken YAML in a ConfigMap": ("kind: ConfigMap\ndata: {mesh: 'a: ['}", "mesh.yaml:2: data.mesh:1: cannot parse"),
     "a value that is a list": (
