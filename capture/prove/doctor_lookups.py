@@ -179,7 +179,10 @@ def heartbeat(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
 def _how_to_beat(facts: Facts, spec: CaptureSpec, uids: str) -> str:
     heard = {one.uid for one in facts.listeners if one.protocol == "udp" and one.port == spec.dns_port}
     if not heard:
-        return f"start `meshdns resolver run` as uid {uids}: nobody listens at UDP port {spec.dns_port}"
+        return (
+            f"start the resolver as uid {uids} (`meshdns resolver run`; after `meshdns vm onboard` its unit): nobody "
+            f"listens at UDP port {spec.dns_port}"
+        )
     if heard <= {*spec.proxy_uids, 0}:
         return (
             f"`curl -s {facts.known.readyz}` says what the resolver lacks; where it is ready, let what comes in by lo "
