@@ -118,14 +118,22 @@ def test_saved_rules(there: Namespace, path: str, on_down: str, level: str) -> N
     assert ("saved-rules", level) in ids(told(there, SAVE[path], by=ORDINARY)[0])
 
 
-def test_a_nameserver_that_is_new_is_told(there: Namespace, tmp_path: Path) -> None:
-    """What resolv.conf has come to list since install is not captured, and told; so is that the file has gone."""
+NO_RIGHT = "-dac_override,-dac_read_search"
+"""To read what belongs to others, which root of a container may lack."""
+
+
+def test_the_recorded_resolv_conf(there: Namespace, tmp_path: Path) -> None:
+    """A nameserver that has come since install is told, and that the file may not be read, or has gone."""
     file = tmp_path / "resolv.conf"
     file.write_text(f"nameserver {LISTED[0]}\n")
     capture(there, "install", f"--resolv-conf={file}")
     assert "resolv-conf" not in {name for name, _ in ids(told(there, options=())[0])}
     file.write_text(f"nameserver {LISTED[0]}\nnameserver 10.9.9.9\n")
     assert ("resolv-conf", "warning") in ids(told(there, options=())[0])
+    os.chown(file, OTHER, OTHER)
+    file.chmod(0o600)
+    found, _ = told(there, options=(), by=("setpriv", f"--bounding-set={NO_RIGHT}", f"--inh-caps={NO_RIGHT}"))
+    assert any("Permission denied" in each["cause"] for each in found["findings"] if each["id"] == "resolv-conf")
     file.unlink()
     assert ("resolv-conf", "error") in ids(told(there, options=())[0])
 
