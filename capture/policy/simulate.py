@@ -82,10 +82,14 @@ class Verdict:
     port: int | None = None
     rule: Rule | None = None
     zone: int | None = None
+    passed_by: Rule | None = None
+    """The first rule that would redirect the packet, but for a resolver that is down."""
 
     @property
     def reason(self) -> str:
         """Return why, for people."""
+        if self.fate is Fate.DIRECT and self.passed_by:
+            return f"the resolver is down, so {self.passed_by.id} does not redirect it: it would while the resolver is up"
         return self.rule.why if self.rule else NOTHING_MATCHES
 
 
@@ -106,6 +110,8 @@ def _walk(  # noqa: C901 - one case for each action
     """Take the packet through one chain: what it is now, what its fate is so far, whether its way ends here."""
     for rule in chain.rules:
         if not holds(rule.match, packet, alive):
+            if verdict.passed_by is None and isinstance(rule.action, Redirect) and _would_hold(rule.match, packet):
+                verdict = replace(verdict, passed_by=rule)
             continue
         match rule.action:
             case SetZone(zone):
@@ -131,6 +137,10 @@ def _walk(  # noqa: C901 - one case for each action
             case _:  # counters and the heartbeat change no fate
                 pass
     return packet, verdict, False
+
+
+def _would_hold(match: Match, packet: Packet) -> bool:
+    return bool(match.alive) and holds(match, packet, (packet.family,))
 
 
 def holds(match: Match, packet: Packet, alive: Collection[Family]) -> bool:

@@ -138,7 +138,7 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     by_default = ctx.get_parameter_source("resolver") is click.core.ParameterSource.DEFAULT
     if by_default and not as_json and verdict != simulate(rules, packet, ()):
         click.echo("assumed: the resolver is up (`meshdns capture status` tells)")
-    if verdict.rule is None and dport == DNS.first and not as_json:
+    if verdict.rule is None and verdict.passed_by is None and dport == DNS.first and not as_json:
         click.echo(f"captured nameservers: {', '.join(map(str, spec.dns_servers)) or 'none'}")
 
 

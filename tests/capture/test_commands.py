@@ -230,6 +230,28 @@ def test_explain(pod: Pod, name: str) -> None:
     assert expected.startswith(document["verdict"])
 
 
+STUB = ["--proto", "tcp", "--dst", "127.0.0.53", "--dport", "53"]
+PASSED_BY = {
+    "a lookup": (LOOKUP, "direct\n-\n", "nat-dns-4"),
+    "a lookup at a server on this machine": (STUB, "direct\nnat-local-4\n", "nat-dns-4"),
+    "a connection to a pool that is left alone": (LEASE[2:], "direct\n-\n", "nat-out-4"),
+}
+
+
+@pytest.mark.parametrize("name", PASSED_BY)
+def test_explain_names_the_rule_that_waits_for_the_resolver(pod: Pod, name: str) -> None:
+    """What a rule would redirect but for a resolver that is down goes direct for that reason, and for no other."""
+    packet, expected, rule_id = PASSED_BY[name]
+    pod.capture("install", "--dns-servers", "10.96.0.10,127.0.0.53", "--pool-rest", "direct")
+    shown = pod.capture("explain", "--uid", "1000", *packet, "--resolver", "down").out
+    reason = f"the resolver is down, so {rule_id} does not redirect it: it would while the resolver is up"
+    assert shown == f"{expected}{reason}\n"
+    told = json.loads(pod.capture("explain", "--uid", "1000", *packet, "--resolver", "down", "--json").out)
+    assert (told["verdict"], told["reason"]) == ("direct", reason)
+    for other in (["--uid", "1337", *packet], ["--uid", "1000", "--proto", "tcp", "--dst", "9.9.9.9", "--dport", "53"]):
+        assert "resolver is down" not in pod.capture("explain", *other, "--resolver", "down").out
+
+
 def test_explain_tells_what_it_assumes(pod: Pod) -> None:
     """Where the fate hangs on the resolver and nobody said how it is, the text says what was assumed."""
     pod.capture("install")
