@@ -17,8 +17,8 @@ from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import choose_working, held_elsewhere, remove_elsewhere, uninstall_everywhere
 from meshdns.capture.apply.install import Applied, new_record
 from meshdns.capture.apply.install import install as apply_install
+from meshdns.capture.apply.preflight import check
 from meshdns.capture.apply.record import Record
-from meshdns.capture.apply.virtual import check_virtual
 from meshdns.capture.dialects.nft.render import TRACE_NAME
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.plan import plan as plan_rules
@@ -98,7 +98,8 @@ def install(
             return
         if wait_ready:
             _wait_ready(spec, wait_ready)
-        check_virtual(spec)
+        for warning in check(spec):
+            click.echo(f"meshdns: warning: {warning}", err=True)
         with locked(), _committing(commit_timeout) as trial:
             choice = choose_working(backend, plan_rules(spec))
             elsewhere = held_elsewhere(choice.backend)

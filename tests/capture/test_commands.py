@@ -279,7 +279,7 @@ REFUSED = {
     "a wildcard": (["--exclude-interface", "eth*"], "'eth*'"),
     "a user": (["--proxy-uid", "nobody-is-called-so"], "there is no user 'nobody-is-called-so'"),
     "a time": (["--heartbeat-timeout", "0"], "'0' is out of range"),
-    "a short time": (["--heartbeat-timeout", "0.01"], "--heartbeat-timeout 0.01"),
+    "a short time": (["--heartbeat-timeout", "0.01"], "'0.01' is out of range: give seconds from 0.1"),
     "a server": (["--dns-servers", "ns1.example"], "'ns1.example' is not an IP address"),
     "a mark": (["--proxy-mark", "0"], "'0' is not a mark"),
     "a choice": (["--on-resolver-down", "ajar"], "ajar"),

@@ -1,4 +1,4 @@
-"""Whether somebody listens where the packets of a virtual interface will be sent, before they are."""
+"""What must be so before rules are loaded: owners that can exist here, and somebody who listens where packets go."""
 
 from __future__ import annotations
 
@@ -6,9 +6,34 @@ from collections.abc import Iterator
 
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.system.proc import mapped_ids
 
 
-def check_virtual(spec: CaptureSpec) -> None:
+def check(spec: CaptureSpec) -> tuple[str, ...]:
+    """Return warnings of what makes rules void; PreflightError where packets would be sent to nobody."""
+    _check_virtual(spec)
+    return tuple(_impossible_owners(spec))
+
+
+def _impossible_owners(spec: CaptureSpec) -> Iterator[str]:
+    """Yield a warning of each id that this user namespace does not map: iptables refuses it, nft finds nobody."""
+    for kind, option, ids in (
+        ("uid", "--proxy-uid", spec.proxy_uids),
+        ("uid", "--exclude-uid", spec.exclude_uids),
+        ("gid", "--proxy-gid", spec.proxy_gids),
+        ("gid", "--owner-group", spec.owner_groups or ()),
+        ("gid", "--exclude-owner-group", spec.exclude_owner_groups),
+    ):
+        mapped = mapped_ids(kind) if ids else ()
+        for number in ids:
+            if not any(number in known for known in mapped):
+                yield (
+                    f"{option} {number}: nobody can run as it, for this user namespace has no {kind} {number}:"
+                    f" map it (/proc/self/{kind}_map), or give one that is mapped"
+                )
+
+
+def _check_virtual(spec: CaptureSpec) -> None:
     """Raise PreflightError where resolver or relay do not listen at the address of a virtual interface.
 
     A redirect leads to the address of the interface by which a packet came in, never to loopback.
