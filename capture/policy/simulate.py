@@ -89,7 +89,7 @@ class Verdict:
     def reason(self) -> str:
         """Return why, for people."""
         if self.fate is Fate.DIRECT and self.passed_by:
-            return f"the resolver is down, so {self.passed_by.id} does not redirect it: it would while the resolver is up"
+            return f"the resolver is down: while it is up, {self.passed_by.id} redirects this"
         return self.rule.why if self.rule else NOTHING_MATCHES
 
 

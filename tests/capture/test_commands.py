@@ -244,7 +244,7 @@ def test_explain_names_the_rule_that_waits_for_the_resolver(pod: Pod, name: str)
     packet, expected, rule_id = PASSED_BY[name]
     pod.capture("install", "--dns-servers", "10.96.0.10,127.0.0.53", "--pool-rest", "direct")
     shown = pod.capture("explain", "--uid", "1000", *packet, "--resolver", "down").out
-    reason = f"the resolver is down, so {rule_id} does not redirect it: it would while the resolver is up"
+    reason = f"the resolver is down: while it is up, {rule_id} redirects this"
     assert shown == f"{expected}{reason}\n"
     told = json.loads(pod.capture("explain", "--uid", "1000", *packet, "--resolver", "down", "--json").out)
     assert (told["verdict"], told["reason"]) == ("direct", reason)
