@@ -8,8 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 
+from meshdns.capture.apply.backend import Backend
 from meshdns.capture.dialects.observed import Observed, ObservedChain
 from meshdns.capture.policy.ruleset import Hook, Rule, RuleSet, Stage
+from meshdns.capture.values import replace
 
 
 class Condition(enum.Enum):
@@ -37,19 +39,30 @@ def compare(wanted: RuleSet, held: Observed) -> Condition:
     return Condition.SAME if _wanted(wanted) == _held(held) else Condition.STALE
 
 
-def differences(wanted: RuleSet, held: Observed, text: Callable[[Rule], str]) -> tuple[str, ...]:
+def differences(planned: RuleSet, held: Observed, backend: Backend, recorded: RuleSet | None = None) -> tuple[str, ...]:
     """Return lines of `- expected` and `+ live`, in order, with the chain in front; nothing where both are the same.
 
-    `text` says a rule in the backend's words.
+    A kernel's listing may cut a time short. Where it fits the rules that were `recorded`, it is told as they have it.
     """
-    expected = [f"{chain.name}: {rule.id}: {text(rule)}" for chain in wanted.chains for rule in chain.rules]
-    live = list(_live(wanted, held, text))
+    wanted = backend.visible(planned)
+    whole = _whole(planned, backend)
+    expected = [
+        f"{chain.name}: {rule.id}: {backend.text(whole[rule])}" for chain in wanted.chains for rule in chain.rules
+    ]
+    known = whole if recorded is None else {**whole, **_whole(recorded, backend)}
+    live = list(_live(wanted, held, lambda rule: backend.text(known.get(rule, rule))))
     if live == expected:
         return ()
     import difflib  # noqa: PLC0415 - hardly ever is there a difference to tell
 
     marked = difflib.ndiff(expected, live, linejunk=None, charjunk=None)
     return tuple(line for line in marked if line[0] in "-+")
+
+
+def _whole(rules: RuleSet, backend: Backend) -> dict[Rule, Rule]:
+    """Return for each rule as the backend shows it the same with the times that were planned."""
+    actions = {rule.id: rule.action for rule in rules.rules()}
+    return {rule: replace(rule, action=actions[rule.id]) for rule in backend.visible(rules).rules()}
 
 
 def _live(wanted: RuleSet, held: Observed, text: Callable[[Rule], str]) -> Iterator[str]:

@@ -82,10 +82,11 @@ def recorded(backend: Backend, purpose: str) -> Record:
 
 def measure(backend: Backend, spec: CaptureSpec, held: Observed) -> Installation:
     """Return how what is there stands to `spec`, whatever was recorded."""
-    wanted = backend.visible(plan(spec))
-    condition = compare(wanted, held)
-    drift = (*differences(wanted, held, backend.text), *scopes.differences(spec), *steering.differences(spec))
-    return Installation(held, from_comments(held.about), _stale(condition) if drift else condition, drift)
+    rules, record = plan(spec), from_comments(held.about)
+    condition = compare(backend.visible(rules), held)
+    told = differences(rules, held, backend, plan(record.spec) if record else None)
+    drift = (*told, *scopes.differences(spec), *steering.differences(spec))
+    return Installation(held, record, _stale(condition) if drift else condition, drift)
 
 
 def _stale(condition: Condition) -> Condition:
@@ -112,7 +113,7 @@ def install(backend: Backend, record: Record, held: Observed | None = None) -> A
         raise
     after = backend.read()
     if not _is_installed(backend, rules, record, after):
-        wrong = "; ".join(differences(backend.visible(rules), after, backend.text)[:3]) or "the record differs"
+        wrong = "; ".join(differences(rules, after, backend)[:3]) or "the record differs"
         _roll_back(backend, before, after, record.version)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
     _settle(record.spec)

@@ -88,7 +88,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
             yield Finding("rules", Outcome.FAILED, f"{found.drift[0]}: run `meshdns capture install`")
             return
         rules = _Rules(spec, plan(spec), backend)
-        yield from _rules_findings(rules, found)
+        yield from _rules_findings(rules, found, backend)
     if not rules_only:
         yield from _heartbeat(rules)
         yield from _packets(rules, question)
@@ -104,10 +104,11 @@ def _inspect(backend: Backend, question: Question) -> Installation | None:
         return None
 
 
-def _rules_findings(rules: _Rules, found: Installation) -> Iterator[Finding]:
+def _rules_findings(rules: _Rules, found: Installation, backend: Backend) -> Iterator[Finding]:
     """Yield each rule that is not as it should be, with what it is for."""
-    wanted = rules.backend.visible(rules.wanted) if rules.backend else rules.wanted
-    if compare(wanted, found.held) is Condition.SAME:
+    recorded = plan(found.record.spec) if found.record else None
+    told = differences(rules.wanted, found.held, backend, recorded)
+    if not told and compare(backend.visible(rules.wanted), found.held) is Condition.SAME:
         yield Finding("rules", Outcome.PROVEN)
         return
     held = {rule.rule.id for chain in found.held.chains for rule in chain.rules if rule.rule}
@@ -115,7 +116,7 @@ def _rules_findings(rules: _Rules, found: Installation) -> Iterator[Finding]:
     for rule in missing:
         yield Finding(f"rule {rule.id}", Outcome.FAILED, f"it is missing: {rule.why}")
     if not missing:
-        for line in differences(wanted, found.held, rules.backend.text if rules.backend else repr):
+        for line in told:
             yield Finding("rules", Outcome.FAILED, f"expected (-) against live (+): {line}")
 
 

@@ -163,6 +163,42 @@ def test_options_replace_what_was_recorded(pod: Pod) -> None:
     assert pod.capture("diff", "--dns-port", "5301", "--dns-servers", "10.96.0.10").code == 10
 
 
+TIMEOUTS = {
+    "less than a second": ("nft", "0.5", "3", "timeout 500ms", "timeout 3s"),
+    "less than a second asked for": ("nft", "3", "0.1", "timeout 3s", "timeout 100ms"),
+    "within the same second": ("nft", "1.5", "1.25", "timeout 1s500ms", "timeout 1s250ms"),
+    "by iptables": ("iptables-nft", "3", "5", "(for 3 s)", "(for 5 s)"),
+}
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_a_timeout_is_told_in_full(pod: Pod, name: str) -> None:
+    """A timeout other than that of the options is drift, and both are told in full, though nft lists no fraction."""
+    backend, installed, asked, live, expected = TIMEOUTS[name]
+    pod.capture("install", "--backend", backend, "--heartbeat-timeout", installed)
+    assert pod.capture("diff").out == ""
+    options = ("--heartbeat-timeout", asked, "--resolv-conf", str(pod.resolv_conf))
+    shown = pod.capture("diff", *options)
+    assert shown.code == 10
+    assert [(line[0], expected in line, live in line) for line in shown.out.splitlines()] == [
+        ("-", True, False),
+        ("+", False, True),
+    ]
+    failed = pod.capture("verify", "--rules-only", *options)
+    assert failed.code == 126
+    assert expected in failed.out
+    assert live in failed.out
+
+
+def test_a_fraction_is_no_difference_of_its_own(pod: Pod) -> None:
+    """What else is different is told without the rule whose time the listing cuts short."""
+    pod.capture("install", "--heartbeat-timeout", "1.5")
+    pod.place.run("nft", "flush", "chain", "inet", "meshdns", "zone")
+    shown = pod.capture("diff").out
+    assert "- zone: zone-dns-4: " in shown
+    assert "timeout" not in shown
+
+
 def test_status_for_programs(pod: Pod) -> None:
     """`status --json` is one JSON document with the installation, its heartbeat and its counters."""
     assert json.loads(pod.capture("status", "--json").out)["installed"] is False

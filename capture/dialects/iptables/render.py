@@ -14,7 +14,7 @@ from meshdns.capture.dialects.iptables.arguments import arguments
 from meshdns.capture.dialects.iptables.change import Change, Words, installation
 from meshdns.capture.dialects.iptables.entry import expand
 from meshdns.capture.dialects.iptables.save import line_of
-from meshdns.capture.policy.ruleset import Rule, RuleSet
+from meshdns.capture.policy.ruleset import Beat, Rule, RuleSet
 from meshdns.capture.policy.spec import Family
 
 ONLY: Final = {Family.IPV4: "-4", Family.IPV6: "-6"}
@@ -65,10 +65,14 @@ def render_plan(rules: RuleSet, about: Sequence[str] = ()) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """Return the rule as iptables would list it, for people: without chain and comment, in one family."""
+    """Return the rule as iptables would list it, for people: without chain and comment, in one family.
+
+    How long a heartbeat lasts stands behind it: iptables asks that where it looks, and every rule that looks says so.
+    """
     comment = ("-m", "comment", "--comment", rule.id)
     entries = expand(rule, rule.match.family or Family.IPV4)
-    return " / ".join(line_of(_without(arguments(entry, rule.id, None), comment)) for entry in entries)
+    text = " / ".join(line_of(_without(arguments(entry, rule.id, None), comment)) for entry in entries)
+    return f"{text} (for {rule.action.timeout_s:g} s)" if isinstance(rule.action, Beat) else text
 
 
 def _without(words: Words, part: Words) -> Words:

@@ -228,7 +228,7 @@ def _known(family: Family | None) -> Family:
 def _duration(seconds: float) -> str:
     """Return a time as nft reads it, which takes no number of more than eight digits."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return f"{whole}s" * bool(whole) + f"{milliseconds}ms" * bool(milliseconds)
+    return f"{whole}s" * bool(whole) + f"{milliseconds}ms" * bool(milliseconds) or "0s"
 
 
 def _chosen(selection: Selection[object], *, quoted: bool = False) -> str:

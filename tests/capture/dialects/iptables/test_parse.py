@@ -47,8 +47,7 @@ def _condition(there: tuple[Namespace, str], wanted: CaptureSpec) -> tuple[Condi
     pod, variant = there
     backend = BACKENDS[f"iptables-{variant}"]()
     held = pod.call(backend.read)
-    expected = visible(plan(wanted))
-    return compare(expected, held), differences(expected, held, backend.text)
+    return compare(visible(plan(wanted)), held), differences(plan(wanted), held, backend)
 
 
 @ROOT

@@ -19,7 +19,7 @@ from namespaces import Namespace, namespace
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.nft.parse import NotOursError, parse, visible
-from meshdns.capture.dialects.nft.render import render, rule_text
+from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import CaptureSpec
 
@@ -44,7 +44,7 @@ def test_named_configurations_come_back(pod: Namespace, case: str) -> None:
     _load(pod, CASES[case])
     held = pod.call(BACKEND.read)
     wanted = visible(plan(CASES[case]))
-    assert differences(wanted, held, rule_text) == ()
+    assert differences(plan(CASES[case]), held, BACKEND) == ()
     assert compare(wanted, held) is Condition.SAME
     assert held.about == ("YWJj", "ZGVm")
 
@@ -83,7 +83,7 @@ def test_what_somebody_else_wrote_is_foreign(pod: Namespace, name: str) -> None:
     pod.run("nft", "-f", "-", stdin=FOREIGN[name])
     held = pod.call(BACKEND.read)
     assert compare(visible(plan(spec())), held) is Condition.FOREIGN
-    assert differences(visible(plan(spec())), held, rule_text)
+    assert differences(plan(spec()), held, BACKEND)
     _load(pod, spec())
     assert compare(visible(plan(spec())), pod.call(BACKEND.read)) is Condition.SAME
 
@@ -104,7 +104,7 @@ def test_rules_of_ours_that_are_other_ones_are_stale(pod: Namespace, change: str
     pod.run("nft", "-f", "-", stdin=f"flush chain inet meshdns beat_in\n{change}" if "delete" in change else change)
     held = pod.call(BACKEND.read)
     assert compare(visible(plan(spec())), held) is Condition.STALE
-    assert differences(visible(plan(spec())), held, rule_text)
+    assert differences(plan(spec()), held, BACKEND)
 
 
 def test_an_order_of_its_own_is_noticed(pod: Namespace) -> None:
