@@ -81,7 +81,7 @@ def _status_lines(found: Installation) -> Iterator[str]:
         yield f"installed by meshdns {found.record.version} with {found.record.backend}, {_since(found.record)}"
         yield f"fingerprint {found.record.fingerprint}"
         for family in found.record.spec.families:
-            alive, closed = _heartbeat(found.held, family)
+            alive, closed = _heartbeat(found.held, found.record, family)
             yield f"heartbeat {family.value}: {'alive' if alive else 'none'}, closed {present.count(closed, 'time')}"
     elif found.planned_by:
         yield f"installed by meshdns {found.planned_by}, whose record this version cannot read"
@@ -110,9 +110,10 @@ def status_json(found: Installation, confirm_within_s: float | None = None) -> s
     """Return what is installed, for programs."""
     record = found.record
     heartbeat = {}
-    for family in record.spec.families if record else ():
-        alive, closed = _heartbeat(found.held, family)
-        heartbeat[family.value] = {"alive": alive, "closed": closed}
+    if record:
+        for family in record.spec.families:
+            alive, closed = _heartbeat(found.held, record, family)
+            heartbeat[family.value] = {"alive": alive, "closed": closed}
     document = {
         "installed": _is_in_force(found),
         "version": record.version if record else found.planned_by,
@@ -131,8 +132,11 @@ def status_json(found: Installation, confirm_within_s: float | None = None) -> s
     return json.dumps(document, indent=2)
 
 
-def _heartbeat(held: Observed, family: Family) -> tuple[bool, int]:
-    """Return whether the family is alive, and how often it ceased to be: it opened once more while it is alive."""
+def _heartbeat(held: Observed, record: Record, family: Family) -> tuple[bool, int]:
+    """Return whether the family is alive, and how often it ceased to be since it was installed.
+
+    It was open once more than that while it is alive. That it was open already is no opening that the rules counted.
+    """
     alive = family in held.alive
     opened = sum(
         rule.packets
@@ -140,7 +144,7 @@ def _heartbeat(held: Observed, family: Family) -> tuple[bool, int]:
         for rule in chain.rules
         if rule.rule and rule.rule.match.family is family and rule.rule.id.startswith("beat-opens")
     )
-    return alive, max(opened - alive, 0)
+    return alive, max(opened + (family in record.open_before) - alive, 0)
 
 
 def _counters(held: Observed) -> Iterator[tuple[str, str, int, int]]:

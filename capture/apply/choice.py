@@ -110,6 +110,16 @@ def held_elsewhere(chosen: Backend) -> Mapping[str, Observed]:
     return held
 
 
+def shared_switch(chosen: Backend, held: Mapping[str, Observed]) -> frozenset[Family]:
+    """Return the families that are alive by rules held elsewhere whose switch is the chosen backend's too.
+
+    All of iptables look at one list of heartbeats.
+    """
+    if chosen.name == ORDER[0]:
+        return frozenset()
+    return frozenset().union(*(found.alive for name, found in held.items() if name != ORDER[0]))
+
+
 def remove_elsewhere(chosen: Backend, held: Mapping[str, Observed]) -> None:
     """Remove what other backends hold. What `chosen` holds must be verified in the kernel."""
     for name, found in held.items():

@@ -13,7 +13,7 @@ from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import ApplyError, CaptureError, PreflightError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
-from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.policy.spec import CaptureSpec, Family
 from meshdns.capture.values import dataclass, replace
 
 
@@ -93,8 +93,12 @@ def _stale(condition: Condition) -> Condition:
     return Condition.STALE if condition is Condition.SAME else condition
 
 
-def install(backend: Backend, record: Record, held: Observed | None = None) -> Applied:
+def install(
+    backend: Backend, record: Record, held: Observed | None = None, *, shared: frozenset[Family] = frozenset()
+) -> Applied:
     """Install what `record` says, in the place of what this backend holds. `held`: what was read already, if it was.
+
+    `shared`: the families whose switch is open already because another backend's rules share it.
 
     ApplyError: the kernel refused it, or holds something else afterwards, and what was there before is there again.
     RollbackError: it is not.
@@ -105,6 +109,7 @@ def install(backend: Backend, record: Record, held: Observed | None = None) -> A
         return Applied(_settle(record.spec), before)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
+    record = replace(record, open_before=before.held.alive | shared)
     steering.settle(record.spec)
     try:
         backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
@@ -148,7 +153,7 @@ def _roll_back(backend: Backend, before: Installation, now: Observed, version: s
             backend.remove()
             steering.settle(None)
         else:
-            old = as_planned_by(before.record, version)
+            old = replace(as_planned_by(before.record, version), open_before=now.alive)
             steering.settle(old.spec)
             comments = to_comments(old, backend.comment_length)
             backend.replace(plan(old.spec), comments, now, old.spec.heartbeat_timeout_s)

@@ -13,7 +13,7 @@ from typing import Any
 
 from meshdns.capture.errors import SpecError
 from meshdns.capture.policy.settings import from_settings, to_settings
-from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.policy.spec import CaptureSpec, Family
 from meshdns.capture.values import dataclass
 
 MAX_RECORD_BYTES = 1024 * 1024
@@ -29,16 +29,20 @@ class Record:
     backend: str
     fingerprint: str
     spec: CaptureSpec
+    open_before: frozenset[Family] = frozenset()
+    """The families whose switch was open when it was installed: what the kernel counts of openings is one short."""
 
 
 def to_comments(record: Record, length: int) -> tuple[str, ...]:
     """Return the record in pieces of at most `length` characters, none of them special in any dialect."""
+    open_before = record.open_before
     document: dict[str, Any] = {
         "version": record.version,
         "installed_at": record.installed_at,
         "backend": record.backend,
         "fingerprint": record.fingerprint,
         "spec": to_settings(record.spec),
+        **({"open_before": [family.value for family in Family if family in open_before]} if open_before else {}),
     }
     text = binascii.b2a_base64(json.dumps(document, separators=(",", ":")).encode(), newline=False).decode()
     return tuple(text[start : start + length] for start in range(0, len(text), length))
@@ -55,6 +59,7 @@ def from_comments(comments: Iterable[str]) -> Record | None:
             backend=str(document["backend"]),
             fingerprint=str(document["fingerprint"]),
             spec=from_settings(document["spec"]),
+            open_before=frozenset(map(Family, document.get("open_before", ()))),
         )
     except (ValueError, KeyError, TypeError, OverflowError, SpecError):
         return None

@@ -14,7 +14,13 @@ import click
 
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import Backend
-from meshdns.capture.apply.choice import choose_working, held_elsewhere, remove_elsewhere, uninstall_everywhere
+from meshdns.capture.apply.choice import (
+    choose_working,
+    held_elsewhere,
+    remove_elsewhere,
+    shared_switch,
+    uninstall_everywhere,
+)
 from meshdns.capture.apply.install import Applied, new_record
 from meshdns.capture.apply.install import install as apply_install
 from meshdns.capture.apply.preflight import check
@@ -104,7 +110,8 @@ def install(
             choice = choose_working(backend, plan_rules(spec))
             elsewhere = held_elsewhere(choice.backend)
             record = new_record(spec, choice.backend, VERSION, int(time.time()))
-            done = apply_install(choice.backend, record, choice.held)
+            shared = shared_switch(choice.backend, elsewhere)
+            done = apply_install(choice.backend, record, choice.held, shared=shared)
             remove_elsewhere(choice.backend, elsewhere)
             if not (done.changed or elsewhere):
                 trial.close()

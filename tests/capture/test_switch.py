@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from capturing import APP, LISTED, PROXY, Probe, World, spec, world
+from capturing import APP, LISTED, PROXY, TRIED, Probe, World, spec, world
+from proving import capture
 
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate
@@ -155,3 +157,59 @@ def test_a_resolver_of_another_user_captures_nothing(there: World) -> None:
     with _resolver(there, uid=APP):
         time.sleep(0.7)
         assert there.send(LOOKUP) == (Fate.DIRECT, None)
+
+
+@pytest.mark.parametrize("backend", TRIED)
+def test_every_closing_since_the_installation_is_counted(backend: str) -> None:
+    """`status` counts what closed, whether the switch was shut when the rules came or stayed open meanwhile."""
+    with world(resolver=False, backend=backend) as there:
+        there.install(SPEC)
+        with _resolver(there) as process:
+            assert _closings(there) == [0, 0]
+            there.install(spec(heartbeat_timeout_s=TIMEOUT_S, exclude_uids=(9,)))
+            assert _closings(there) == [0, 0]
+            for times in (1, 2):
+                process.send_signal(signal.SIGSTOP)
+                _wait_until_direct(there)
+                assert _closings(there) == [times, times]
+                process.send_signal(signal.SIGCONT)
+                _wait_for(there, frozenset(Family))
+                assert _closings(there) == [times, times]
+            process.send_signal(signal.SIGSTOP)
+            _wait_until_direct(there)
+            there.install(SPEC)
+            assert _closings(there) == [0, 0]
+            process.send_signal(signal.SIGCONT)
+            _wait_for(there, frozenset(Family))
+            assert _closings(there) == [0, 0]
+
+
+def test_a_switch_that_two_dialects_share_is_counted_from_open() -> None:
+    """Both variants of iptables look at one list of heartbeats, so the second begins with what the first has opened."""
+    options = ("--dns-servers", ",".join(LISTED), "--heartbeat-timeout", str(TIMEOUT_S))
+    with world(resolver=False, backend="iptables-legacy") as there:
+        capture(there.pod, "install", *options, "--backend", "iptables-legacy")
+        with _resolver(there) as process:
+            capture(there.pod, "install", *options, "--backend", "iptables-nft")
+            assert _closings(there) == [0, 0]
+            process.send_signal(signal.SIGSTOP)
+            assert _eventually(lambda: _closings(there) == [1, 1])
+
+
+def _wait_until_direct(there: World) -> None:
+    """Wait until the kernel itself takes the switch for shut: of a list of heartbeats we know the time less well."""
+    assert _eventually(lambda: {there.send(probe) for probe in LOOKUPS} == {(Fate.DIRECT, None)})
+
+
+def _closings(there: World) -> list[int]:
+    told = json.loads(capture(there.pod, "status", "--json").stdout)["heartbeat"]
+    return [told[family.value]["closed"] for family in Family]
+
+
+def _eventually(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.1)
+    return False

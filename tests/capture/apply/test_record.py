@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.install import new_record
 from meshdns.capture.apply.record import from_comments, recorded_version, to_comments
 from meshdns.capture.policy.settings import to_settings
-from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.policy.spec import CaptureSpec, Family
 
 NFT = BACKENDS["nft"]()
 GOOD = {"version": "1", "installed_at": 1, "backend": "nft", "fingerprint": "0" * 8, "spec": to_settings(SPEC)}
@@ -26,6 +27,8 @@ BAD: dict[str, Any] = {
     "no time": {name: value for name, value in GOOD.items() if name != "installed_at"},
     "a time without end": {**GOOD, "installed_at": float("inf")},
     "a number beyond all numbers": {**GOOD, "spec": {**to_settings(SPEC), "heartbeat_timeout_s": 10**400}},
+    "a family that there is not": {**GOOD, "open_before": ["ipv5"]},
+    "no list of families": {**GOOD, "open_before": 4},
     "no mapping": [1],
     "nothing": None,
 }
@@ -36,10 +39,10 @@ def _comments(document: object) -> tuple[str, ...]:
     return tuple(text[start : start + NFT.comment_length] for start in range(0, len(text), NFT.comment_length))
 
 
-@given(SPECS, st.integers(1, 128))
-def test_read_after_write_is_the_same(spec: CaptureSpec, length: int) -> None:
+@given(SPECS, st.integers(1, 128), st.frozensets(st.sampled_from(Family)))
+def test_read_after_write_is_the_same(spec: CaptureSpec, length: int, open_before: frozenset[Family]) -> None:
     """In pieces of any length, and the version by itself."""
-    record = new_record(spec, NFT, "1.2.3", 1_700_000_000)
+    record = replace(new_record(spec, NFT, "1.2.3", 1_700_000_000), open_before=open_before)
     comments = to_comments(record, length)
     assert max(map(len, comments)) <= length
     assert (from_comments(comments), recorded_version(comments)) == (record, "1.2.3")
