@@ -117,7 +117,7 @@ _DNS: Final = (
     ),
     SETTINGS.option(
         "--resolv-conf",
-        type=click.Path(),
+        type=click.Path(readable=False),  # whoever reads it says why it cannot, with exit code 3
         default=defaults.RESOLV_CONF,
         help="Where the nameservers are listed.",
     ),

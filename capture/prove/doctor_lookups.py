@@ -9,6 +9,7 @@ from typing import Final
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, OnResolverDown
 from meshdns.capture.policy.terms import DNS, LISTENER
 from meshdns.capture.prove.diagnosis import Diagnosis, error, warning
+from meshdns.capture.prove.doctor_machine import nat_before_ours
 from meshdns.capture.prove.facts import FORWARDERS, Facts, Installed, Nameservers
 
 DOCKER_DNS: Final = IPv4Address("127.0.0.11")
@@ -38,7 +39,9 @@ def docker_dns(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
     if DOCKER_DNS in _listed(spec) or any("DOCKER_OUTPUT" in chain for chain in facts.chains or ()):
         yield warning(
             f"Docker redirects lookups at {DOCKER_DNS} in this namespace",
-            "nothing: rules of meshdns come first; names of other containers are forwarded to Docker",
+            "see legacy-and-nft"
+            if nat_before_ours(facts)
+            else "nothing: rules of meshdns come first; names of other containers are forwarded to Docker",
         )
 
 

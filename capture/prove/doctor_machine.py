@@ -28,6 +28,8 @@ MESHES: Final = {
 """How the chains or tables of those begin who capture traffic as well."""
 MODULES: Final = {"redirect": "nft_redir", "tproxy": "nft_tproxy", "fib": "nft_fib_inet", "reject": "nft_reject_inet"}
 OURS: Final = ("table inet meshdns", "MESHDNS_")
+BUILT_IN: Final = frozenset({"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"})
+"""The chains of a table `nat` that may be there without a rule."""
 CLOSED: Final = "rest-dns-"
 """How the ids of those rules begin that refuse lookups while there is no heartbeat."""
 
@@ -81,13 +83,30 @@ def module(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
 
 
 def mixed(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
-    """Whether others have rules in both worlds."""
-    if facts.legacy_rules and facts.nft_rules:
+    """Whether rules stand in both worlds."""
+    rivals = nat_before_ours(facts)
+    if rivals:
+        yield error(
+            f"the rules of meshdns are iptables-legacy's, and NAT of others is in nf_tables ({rivals[0]}): what was "
+            "loaded first gets the packet, and lookups of ours may be lost",
+            "`meshdns capture install --backend nft`, with the options it had: its NAT comes first in either order",
+        )
+    elif facts.legacy_rules and facts.nft_rules:
         yield warning(
             f"both iptables-legacy ({facts.legacy_rules}) and nf_tables ({facts.nft_rules}) hold rules: packets meet "
             "them all, and `iptables -L` shows one kind",
             "have whoever loads the former (`iptables-legacy-save` lists them) use iptables-nft instead",
         )
+
+
+def nat_before_ours(facts: Facts) -> list[str]:
+    """Return the chains of others in nf_tables that may take what ours in the legacy tables should, as for NAT."""
+    # A chain of nf_tables is known with its family and table, one of a legacy table by its name alone.
+    chains = facts.chains or ()
+    if not any(chain.startswith("MESHDNS_") for chain in chains):
+        return []
+    of_nat = (chain for chain in chains if chain.split()[1:2] == ["nat"])
+    return sorted(chain for chain in of_nat if chain.split()[2] not in BUILT_IN)
 
 
 def other_mesh(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:

@@ -70,7 +70,7 @@ def preflight(settings: VmSettings) -> Findings:
         *_program(resolver["manifests"]),
         *_manifests(resolver["manifests"]),
         *_name_server(facts.listeners, settings),
-        *_ports(facts.listeners, spec, resolver["admin"].port),
+        *_ports(facts.listeners, spec, resolver["admin"].port, findings),
         *_told(findings, Level.ERROR),
     )
     hidden = (f"what is at {path}: it may not be read" for path in resolver["manifests"] if _is_hidden(path))
@@ -125,7 +125,7 @@ def _name_server(listeners: Iterable[Listener], settings: VmSettings) -> Iterato
         )
 
 
-def _ports(listeners: Iterable[Listener], spec: CaptureSpec, admin: int) -> Iterator[str]:
+def _ports(listeners: Iterable[Listener], spec: CaptureSpec, admin: int, findings: Iterable[Finding]) -> Iterator[str]:
     """Yield whose ports are taken by root, whom doctor takes for systemd, which hands sockets over."""
     if is_active(layout.RESOLVER):
         return
@@ -135,5 +135,7 @@ def _ports(listeners: Iterable[Listener], spec: CaptureSpec, admin: int) -> Iter
         for one in listeners
         if one.port == admin or (one.uid == 0 and (one.protocol, one.port) in {*dns, ("tcp", spec.outbound_port)})
     }
+    told = " ".join(finding.diagnosis.cause for finding in findings if finding.id == "port-taken")
     for (protocol, port), uid in taken.items():
-        yield f"{protocol} port {port} belongs to uid {uid}: end that program"
+        if f"{protocol} port {port}," not in told:
+            yield f"{protocol} port {port} belongs to uid {uid}: end that program"

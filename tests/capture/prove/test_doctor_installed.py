@@ -50,6 +50,26 @@ def test_no_heartbeat(there: Namespace, backend: str, on_down: str, level: str) 
         until_told(there, set())
 
 
+DOCKER = "iptables-nft -t nat -N DOCKER_OUTPUT; iptables-nft -t nat -A OUTPUT -d 127.0.0.11 -j DOCKER_OUTPUT"
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("iptables-legacy", {("legacy-and-nft", "error"), ("docker-dns", "warning")}),
+        ("nft", {("docker-dns", "warning")}),
+    ],
+)
+def test_others_take_what_ours_should(there: Namespace, backend: str, expected: set[tuple[str, str]]) -> None:
+    """Docker's NAT in nf_tables goes before that of legacy tables if it was loaded first, and never before nft's."""
+    there.run("sh", "-c", DOCKER)
+    capture(there, "install", *SERVERS, f"--backend={backend}")
+    with resolver(there):
+        found = until_told(there, expected)
+    fixes = {each["id"]: each["fix"] for each in found["findings"]}
+    assert fixes["docker-dns"].startswith("see legacy-and-nft" if backend == "iptables-legacy" else "nothing:")
+
+
 def test_a_heartbeat_of_the_wrong_user(there: Namespace) -> None:
     """Where the resolver runs as another user than its rules know, the finding names both."""
     capture(there, "install", *SERVERS, f"--proxy-uid={OTHER}")
