@@ -98,7 +98,8 @@ def parsed(command: click.Command, file: Path) -> dict[str, Any]:
     account = ["--proxy-uid", str(NO_ID if uid is None else uid)]
     if command is install:
         account += ["--proxy-gid", str(NO_ID if gid is None else gid)]
-    return command.make_context(command.name, ["--config", str(file), *account]).params
+    # click keeps the help option that a command is first asked for, and would keep one without -h
+    return command.make_context(command.name, ["--config", str(file), *account], help_option_names=[]).params
 
 
 def around_the_stub(resolv_conf: Path, behind: Path) -> VmSettings:

@@ -38,7 +38,7 @@ def _typed(said: dict[str, str]) -> Iterator[str]:
 def test_what_is_said_can_be_typed(case: str) -> None:
     """The options said of a configuration, given to `install`, come to that configuration."""
     typed = list(_typed(options(CASES[case])))
-    with install.make_context("install", typed) as ctx:
+    with install.make_context("install", typed, help_option_names=[]) as ctx:
         made, _ = to_spec(ctx.params)
     assert _without_constants(made) == _without_constants(CASES[case])
 

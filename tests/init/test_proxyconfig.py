@@ -326,7 +326,8 @@ def test_a_file_may_name_istios_files(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_resolver_takes_auto_allocate(options: list[str], expected: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a row
     """`resolver run` leases nothing where Istio's setting is "false", unless a flag says otherwise."""
     (tmp_path / "mesh.yaml").write_text(OPERATOR)
-    with resolver.run.make_context("run", ["--mesh-config", str(tmp_path / "mesh.yaml"), *options]) as ctx:
+    words = ["--mesh-config", str(tmp_path / "mesh.yaml"), *options]
+    with resolver.run.make_context("run", words, help_option_names=[]) as ctx:
         assert ctx.params["auto_allocate"] is expected
 
 
