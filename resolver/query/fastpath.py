@@ -67,8 +67,11 @@ class FastPath(Forwarding):
         self.wake_s = min(self.wake_s, plain.sent_s + plain.wait_s)
         return True
 
-    def answered(self, plain: Plain, message: bytes, now: float) -> bytes | None:
-        """Return the finished reply if `message` is a good one that needs no more; None: it is to be `heard`."""
+    def answer(self, plain: Plain, message: bytes) -> bytes | None:
+        """Return the finished reply if `message` is a good one that needs no more; None: it is to be `heard`.
+
+        It is to be sent before it is `settled`, for whoever asked waits.
+        """
         if plain.exchange is not None:
             return None
         reply = read(message, plain.name, plain.kind)
@@ -77,16 +80,17 @@ class FastPath(Forwarding):
         for alias in reply.chain:
             if self._find(alias.target, plain.kind) is not None:
                 return None
-        answer = plain.answer(reply)
-        if answer is None:
-            return None
-        server, took_s = plain.server, now - plain.sent_s
+        plain.reply = reply
+        return plain.answer(reply)
+
+    def settled(self, plain: Plain, now: float) -> None:
+        """Take note that the answer was given."""
+        server, reply, took_s = plain.server, plain.reply, now - plain.sent_s
         server.answered(took_s, in_time=took_s <= plain.wait_s)
         plain.open, plain.over = False, True
         del self._plain[plain.key]
         self.cache.keep(plain.key, reply, server.name, now, plain.not_ours_in)
         self._count("upstream", plain.kind[0] << 8 | plain.kind[1], reply.rcode, took_s)
-        return answer
 
     # Off it.
 

@@ -36,12 +36,14 @@ class Plain(Try):
 
     `name` is lower-case, `kind` the four bytes of type and class, `key` what the answer is kept under. The question
     ends at `end`; `opt` is what `COMMON_OPTS` says of what follows, None for nothing. `not_ours_in` is the generation
-    of the table that does not have the name. `who` asks; `send` gives them the reply. It was `sent_s` as it came.
+    of the table that does not have the name. `who` asks; `send` gives them the reply, which is made of the server's
+    `reply`. It was `sent_s` as it came.
     """
 
-    __slots__ = ("end", "key", "kind", "name", "not_ours_in", "opt", "packet", "send", "servers", "who")
+    __slots__ = ("end", "key", "kind", "name", "not_ours_in", "opt", "packet", "reply", "send", "servers", "who")
 
     not_ours_in: int
+    reply: Reply
     servers: tuple[Server, ...]
     who: Hashable
     send: SendTo

@@ -322,9 +322,10 @@ class Forwarder:
     def _heard(self, attempt: Try, message: bytes) -> None:
         now = self._loop.time()
         if isinstance(attempt, Plain):
-            reply = self._forwarding.answered(attempt, message, now)
-            if reply is not None:
-                attempt.send(attempt.who, reply)
+            answer = self._forwarding.answer(attempt, message)
+            if answer is not None:
+                attempt.send(attempt.who, answer)
+                self._forwarding.settled(attempt, now)
                 return
         self._carry_out(self._forwarding.heard(attempt, message, now))
 

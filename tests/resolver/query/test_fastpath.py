@@ -77,9 +77,10 @@ class Side:
         if attempt is None:
             return
         if isinstance(attempt, Plain):
-            reply = self.forwarding.answered(attempt, message, self.now)
-            if reply is not None:
-                attempt.respond(reply)
+            answer = self.forwarding.answer(attempt, message)
+            if answer is not None:
+                attempt.respond(answer)
+                self.forwarding.settled(attempt, self.now)
                 return
         self.take(self.forwarding.heard(attempt, message, self.now))
 
@@ -234,11 +235,7 @@ def _is_check(attempt: Try) -> bool:
     return b"\4loop" in attempt.message
 
 
-@given(EVENTS)
-@example([("asks", 1, QUERIES[0]), ("checked", 0, None), ("asks", 9, CHECKS[0])])
-@settings(max_examples=600, deadline=None)
-def test_the_fast_path_is_a_way_of_its_own_to_the_same(events: list[tuple[str, int, Any]]) -> None:
-    """Whatever happens, the clients get the same and the servers are asked the same as when nothing is ever plain."""
+def _compare(events: list[tuple[str, int, Any]]) -> None:
     fast, ordinary = Side(fast=True), Side(fast=False)
     for event in events:
         _play(fast, [event])
@@ -248,6 +245,21 @@ def test_the_fast_path_is_a_way_of_its_own_to_the_same(events: list[tuple[str, i
         side.passes(10.0)
         assert side.forwarding.in_flight == 0
     assert fast.seen() == ordinary.seen()
+
+
+@given(EVENTS)
+@example([("asks", 1, QUERIES[0]), ("checked", 0, None), ("asks", 9, CHECKS[0])])
+@settings(max_examples=600, deadline=None)
+def test_the_fast_path_is_a_way_of_its_own_to_the_same(events: list[tuple[str, int, Any]]) -> None:
+    """Whatever happens, the clients get the same and the servers are asked the same as when nothing is ever plain."""
+    _compare(events)
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_any_reply_to_a_plain_query(what: str) -> None:
+    """So it is for every kind of query and of reply, and for who asks again."""
+    for packet in QUERIES:
+        _compare([("asks", 1, packet), ("says", 0, what), ("asks", 2, packet)])
 
 
 PLAIN: dict[str, tuple[list[tuple[str, int, Any]], int]] = {

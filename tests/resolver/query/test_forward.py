@@ -110,11 +110,13 @@ class World:
 
     def hear(self, attempt: Try, message: bytes) -> None:
         """Take a message for a try."""
-        reply = self.forwarding.answered(attempt, message, self.now) if isinstance(attempt, Plain) else None
-        if isinstance(attempt, Plain) and reply is not None:
-            attempt.respond(reply)
-        else:
-            self.take(self.forwarding.heard(attempt, message, self.now))
+        if isinstance(attempt, Plain):
+            answer = self.forwarding.answer(attempt, message)
+            if answer is not None:
+                attempt.respond(answer)
+                self.forwarding.settled(attempt, self.now)
+                return
+        self.take(self.forwarding.heard(attempt, message, self.now))
 
     def respond(self, client: str) -> Callable[[bytes], None]:
         """Return what takes a client's reply."""
