@@ -37,6 +37,8 @@ OUTSIDE = ("198.51.100.2", "2001:db8::2")
 LEASED = ("240.240.0.1", "2001:2::1")
 POD = ("10.0.0.2", "fd00::2")
 NODE = ("10.0.0.1", "fd00::1")
+LINKED = "fe80::53%eth0"
+"""A nameserver and web server on the pod's link: a socket that connects there is bound to the interface (ipv6(7))."""
 STUB = ("127.0.0.53", "::1")
 """A nameserver of the machine's own, as systemd-resolved's."""
 CAPTURED_AT = ("127.0.0.1", "::1", *POD)
@@ -105,9 +107,13 @@ class Probe:
     def socket_family(self) -> int:
         return socket.AF_INET if ip_address(self.destination).version == 4 else socket.AF_INET6
 
+    @property
+    def zone(self) -> str:
+        return self.destination.partition("%")[2]
+
     def packet(self) -> Packet:
         """Return the packet as the simulator takes it."""
-        destination = ip_address(self.destination)
+        destination = ip_address(self.destination.partition("%")[0])
         local = destination.is_loopback or self.destination in POD
         return Packet(
             protocol=self.protocol,
@@ -117,7 +123,7 @@ class Probe:
             uid=None if self.inbound else self.uid,
             gid=None if self.inbound else self.gid,
             mark=self.mark,
-            out_interface="" if self.inbound else "lo" if local else "eth0",
+            out_interface="" if self.inbound else "lo" if local else self.zone or "eth0",
             in_interface="eth0" if self.inbound else "",
             local=local,
         )
@@ -175,7 +181,7 @@ class World:
             any_address = "0.0.0.0" if probe.socket_family == socket.AF_INET else "::"
             client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, probe.mark)
             client.bind((probe.source or any_address, next(self._ports)))
-            client.connect((probe.destination, probe.port))
+            client.connect(_socket_address(place, probe.destination, probe.port))
             if kind == socket.SOCK_DGRAM:
                 client.send(b"who?")
             return client.recv(64).decode()
@@ -201,10 +207,11 @@ def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
         veth(pod, "eth0", ["10.0.0.2/24", "fd00::2/64"], outside, "eth0", ["10.0.0.1/24", "fd00::1/64"])
         there = [address for pair in (LISTED, UNLISTED, OUTSIDE, LEASED) for address in pair]
         outside.run("ip", "-batch", "-", stdin="".join(f"address add {address} dev lo nodad\n" for address in there))
+        outside.run("ip", "address", "add", f"{LINKED.partition('%')[0]}/64", "dev", "eth0", "nodad")
         for address in NODE:
             pod.run("ip", "route", "add", "default", "via", address)
         with contextlib.ExitStack() as stack:
-            listeners = [(address, port, "direct") for address in (*there, *NODE) for port in (53, 80)]
+            listeners = [(address, port, "direct") for address in (*there, *NODE, LINKED) for port in (53, 80)]
             stack.enter_context(_serving(outside, listeners))
             inside = [(address, port, "direct") for address in (*POD, *STUB) for port in (53, 80, 22, 8080, 15008)]
             if resolver:
@@ -236,7 +243,7 @@ def _serving(
                 listener.setsockopt(*TRANSPARENT[family], 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address, port))
+            listener.bind(_socket_address(place, address, port))
             if kind == socket.SOCK_STREAM:
                 listener.listen(64)
             selector.register(listener, selectors.EVENT_READ, name.encode())
@@ -251,6 +258,12 @@ def _serving(
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
         selector.close()
+
+
+def _socket_address(place: Namespace, address: str, port: int) -> tuple[str | int, ...]:
+    """Return what sockets in `place` take for an address: its zone as the number that the interface has there."""
+    host, _, zone = address.partition("%")
+    return (host, port, 0, place.call(lambda: socket.if_nametoindex(zone))) if zone else (host, port)
 
 
 def _answer(selector: selectors.BaseSelector) -> None:

@@ -1,9 +1,15 @@
-"""Which interfaces ::1 must be reachable by, so that lookups of a link-local nameserver find the resolver."""
+"""Which interfaces ::1 must be reachable by, so that what is captured on its way to a link-local address comes home."""
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
+from typing import Final
+
 from meshdns.capture.policy.spec import CaptureSpec, Family
 from meshdns.capture.system import scope
+
+LINK_LOCAL: Final = IPv6Network("fe80::/10")
+"""Only sockets bound to an interface speak to these (RFC 4291, section 2.5.6)."""
 
 
 def settle(spec: CaptureSpec | None) -> bool:
@@ -26,8 +32,21 @@ def differences(spec: CaptureSpec) -> tuple[str, ...]:
 
 
 def _wanted(spec: CaptureSpec | None) -> frozenset[str]:
-    """Only interfaces with an IPv6 address count: on others no socket speaks to a link-local server."""
-    if spec is None or not spec.dns or Family.IPV6 not in spec.families:
+    """Only interfaces that speak IPv6 now count: the kernel takes a route by no other, and no socket needs one."""
+    if spec is None or Family.IPV6 not in spec.families:
         return frozenset()
-    scopes = {server.interface for server in spec.dns_servers if Family.of(server.network) is Family.IPV6}
-    return scope.with_ipv6() & {interface for interface in scopes if interface and interface != "lo"}
+    named = {server.interface for server in spec.dns_servers if spec.dns and Family.of(server.network) is Family.IPV6}
+    is_any = _by_any_interface(spec)
+    if not is_any and named <= {None}:
+        return frozenset()
+    speaking = scope.with_ipv6() - {"lo", *spec.exclude_interfaces}
+    return speaking if is_any else speaking & named
+
+
+def _by_any_interface(spec: CaptureSpec) -> bool:
+    """Return whether something may be link-local that is captured by whatever interface it leaves."""
+    unscoped = (server.network for server in spec.dns_servers if spec.dns and not server.interface)
+    networks = (*unscoped, *spec.outbound_cidrs)
+    return bool(spec.outbound_ports) or any(
+        isinstance(network, IPv6Network) and network.overlaps(LINK_LOCAL) for network in networks
+    )

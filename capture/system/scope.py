@@ -5,7 +5,8 @@ that interface alone. Redirected to ::1, which is on lo, its packets would find 
 A local route to ::1 on eth0 brings them home. It lets nobody else in: what comes from outside for ::1 is dropped before
 any route is asked (RFC 4291, section 2.5.3).
 
-Ours are known by their metric. The kernel removes them with the link; pyroute2 would cost 190 ms for one message.
+Ours are known by their metric. The kernel removes them when the link goes down, and nothing but `capture watch` or
+another `install` brings them back. pyroute2 would cost 190 ms for one message.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from _socket import if_nametoindex
 from ipaddress import IPv6Address
 from typing import Final
 
 from meshdns.capture.errors import ApplyError, PreflightError
+from meshdns.capture.policy.spec import Address
 from meshdns.capture.system import rawnetlink
 from meshdns.capture.system.proc import net_lines
 
@@ -44,8 +47,16 @@ def reachable() -> frozenset[str]:
 
 
 def with_ipv6() -> frozenset[str]:
-    """Return the interfaces that have an IPv6 address."""
-    return frozenset(row[5] for row in _rows("if_inet6"))
+    """Return the interfaces that are up and have an IPv6 address.
+
+    An address may outlive its link (`keep_addr_on_down`); the routes that every interface with IPv6 has do not.
+    """
+    return frozenset(row[5] for row in _rows("if_inet6")) & frozenset(row[9] for row in _rows("ipv6_route"))
+
+
+def holders(address: Address) -> frozenset[str]:
+    """Return the interfaces that have an IPv6 address: a link-local one may stand on several (RFC 4007)."""
+    return frozenset(row[5] for row in _rows("if_inet6") if row[0] == address.packed.hex())
 
 
 def _rows(name: str) -> list[list[str]]:
@@ -53,9 +64,9 @@ def _rows(name: str) -> list[list[str]]:
 
 
 def make_reachable(interface: str) -> None:
-    """Make ::1 reachable by way of an interface; one that has just gone or gone down is left."""
+    """Make ::1 reachable by way of an interface; one that has just gone, gone down or lost IPv6 is left."""
     code = _request(_NEW_ROUTE, rawnetlink.CREATE, interface)
-    if code not in {0, errno.EEXIST, errno.ENODEV, errno.ENETDOWN}:
+    if code not in {0, errno.EEXIST, errno.ENODEV, errno.ENETDOWN, errno.EACCES}:
         raise _error(f"cannot make ::1 reachable by way of {interface}", code)
 
 
@@ -74,13 +85,11 @@ def _error(what: str, code: int) -> ApplyError | PreflightError:
 
 def _request(kind: int, flags: int, interface: str) -> int:
     """Send one request about the route; returns the kernel's error number, 0 for none."""
-    import socket  # noqa: PLC0415 - see rawnetlink.py
-
     try:
         route = (
             _LOCAL_ROUTE
             + rawnetlink.attribute(_DESTINATION, LOOPBACK)
-            + rawnetlink.attribute(_INTERFACE, struct.pack("=I", socket.if_nametoindex(interface)))
+            + rawnetlink.attribute(_INTERFACE, struct.pack("=I", if_nametoindex(interface)))
             + rawnetlink.attribute(_PRIORITY, struct.pack("=I", METRIC))
         )
     except OSError:

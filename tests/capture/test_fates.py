@@ -10,7 +10,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from capture_cases import CASES, needing_ids
 from capture_strategies import SPECS
-from capturing import APP, LEASED, LISTED, OUTSIDE, POD, PROXY, SPEC, STUB, TRIED, UNLISTED, Probe, World, world
+from capturing import APP, LEASED, LINKED, LISTED, OUTSIDE, POD, PROXY, SPEC, STUB, TRIED, UNLISTED, Probe, World, world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +46,12 @@ PROBES = [
     for place, (pair, port) in PLACES.items()
     for protocol in (Protocol.UDP, Protocol.TCP)
     for number, family in enumerate(Family)
+]
+PROBES += [
+    Probe(f"{sender}, {protocol.value} to {LINKED}, port {port}", LINKED, port, protocol, uid, gid)
+    for sender, (uid, gid) in SENDERS.items()
+    for protocol in (Protocol.UDP, Protocol.TCP)
+    for port in (53, 80)
 ]
 PROBES += [
     Probe(f"marked 77, {protocol.value}, {place}", pair[0], port, protocol, mark=77)
