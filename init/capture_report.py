@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation
@@ -62,10 +63,17 @@ def _plan(record: Record) -> dict[str, Any]:
     }
 
 
-def print_status(found: Installation, confirm_within_s: float | None = None) -> None:
-    """Print what is installed, for people. `confirm_within_s`: how long a confirmation is waited for, if it is."""
+def print_status(
+    found: Installation, confirm_within_s: float | None = None, abandoned: commit.Pending | None = None
+) -> None:
+    """Print what is installed, for people.
+
+    `confirm_within_s`: how long a confirmation is waited for, if it is. `abandoned`: a trial that nobody ends.
+    """
     if confirm_within_s is not None:
         click.echo(f"to be confirmed within {confirm_within_s:.0f} s, or what was before comes back")
+    if abandoned:
+        click.echo(f"not confirmed in time, and {commit.ways_out(abandoned)}")
     if found.condition is Condition.ABSENT:
         click.echo("nothing is installed")
         return
@@ -106,8 +114,10 @@ def _since(record: Record) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.installed_at))
 
 
-def status_json(found: Installation, confirm_within_s: float | None = None) -> str:
-    """Return what is installed, for programs."""
+def status_json(
+    found: Installation, confirm_within_s: float | None = None, abandoned: commit.Pending | None = None
+) -> str:
+    """Return what is installed, for programs; the rest as for people."""
     record = found.record
     heartbeat = {}
     if record:
@@ -122,6 +132,7 @@ def status_json(found: Installation, confirm_within_s: float | None = None) -> s
         "fingerprint": record.fingerprint if record else None,
         "heartbeat": heartbeat,
         "confirm_within_s": confirm_within_s,
+        "trial_abandoned": abandoned is not None,
         "drift": list(found.drift),
         "rules": [
             {"chain": chain, "id": rule_id, "packets": packets, "bytes": size}

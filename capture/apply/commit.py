@@ -49,9 +49,20 @@ def pending() -> Pending | None:
 
 
 def seconds_left() -> float | None:
-    """Return how long a confirmation is still waited for, None where nothing is pending."""
+    """Return how long a confirmation is still waited for, None where nothing is pending or nobody waits any more."""
     found = pending()
-    return max(found.due_s - _now_s(), 0.0) if found else None
+    return max(found.due_s - _now_s(), 0.0) if found and not _is_abandoned(found) else None
+
+
+def abandoned() -> Pending | None:
+    """Return what should have come back, and will not: whoever waited with it has been killed."""
+    found = pending()
+    return found if found and _is_abandoned(found) else None
+
+
+def _is_abandoned(found: Pending) -> bool:
+    # Whoever waits may have been started a moment ago.
+    return _now_s() > found.due_s + RETRY_S and not notes.is_attended(NOTE)
 
 
 def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], None]:
@@ -86,7 +97,18 @@ def confirm() -> None:
         raise ConfirmError("cannot confirm: nothing is pending")
     if found.is_over:
         raise ConfirmError("cannot confirm: it is too late, and what was installed before is back")
+    if _is_abandoned(found):
+        raise ConfirmError(f"cannot confirm: it is too late: {ways_out(found)}")
     disarm()
+
+
+def ways_out(found: Pending) -> str:
+    """Return, for people, how it stands with a trial that was abandoned and what can be done about it."""
+    return (
+        "the process that was to bring back what was before is gone: "
+        f"`meshdns capture revert {found.id}` brings it back, "
+        "`meshdns capture install` with the options that are to stay keeps what is there"
+    )
 
 
 def wait(pending_id: str, version: str) -> bool:
@@ -94,11 +116,12 @@ def wait(pending_id: str, version: str) -> bool:
 
     `version`: what this meshdns is called, for a record of rules that it plans otherwise than who installed them.
     """
-    while (found := pending()) and found.id == pending_id:
-        left_s = found.due_s - _now_s()
-        if left_s <= 0:
-            return _undo(pending_id, version)
-        time.sleep(min(left_s, POLL_S))
+    with notes.attended(NOTE):
+        while (found := pending()) and found.id == pending_id:
+            left_s = found.due_s - _now_s()
+            if left_s <= 0:
+                return _undo(pending_id, version)
+            time.sleep(min(left_s, POLL_S))
     return False
 
 

@@ -77,6 +77,41 @@ def watching() -> Iterator[Callable[[], bool]]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def attended(kind: str) -> Iterator[None]:
+    """Be known, for the length of a block, as one who acts on the note of that kind; it ends with the process, too."""
+    path = _attendance(kind)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.fstat(descriptor).st_nlink:
+            break
+        os.close(descriptor)  # the last one removed it between our open and our lock
+    try:
+        yield
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_file(path)
+    finally:
+        os.close(descriptor)
+
+
+def is_attended(kind: str) -> bool:
+    """Return whether anybody acts on the note of that kind."""
+    try:
+        with open(_attendance(kind), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _attendance(kind: str) -> str:
+    return f"{about_this(kind)}.attended"
+
+
 def dismiss_watch() -> None:
     """Tell the watch of this namespace, if any, that what it watches is about to be removed on purpose."""
     remove(WATCH)

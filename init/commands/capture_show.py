@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+from ipaddress import IPv4Address, IPv6Address
 
 import click
 
@@ -11,16 +12,17 @@ from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import installed
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, measure
-from meshdns.capture.errors import PreflightError
+from meshdns.capture.errors import PreflightError, SpecError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Packet, simulate
-from meshdns.capture.policy.spec import Address, CaptureSpec, Family
+from meshdns.capture.policy.spec import Address, CaptureSpec, Family, as_sent
 from meshdns.capture.policy.terms import DNS
+from meshdns.capture.system import scope
 from meshdns.capture.system.namespace import addresses, entered
 from meshdns.init import capture_report as report
-from meshdns.init.capture_options import any_given, place_options, recorded_options
-from meshdns.init.capture_spec import warned_spec
+from meshdns.init.capture_options import ZONED_ADDRESS, any_given, place_options, recorded_options
+from meshdns.init.capture_spec import interface_of, warned_spec
 from meshdns.init.parameters import ADDRESS, GROUP, INTERFACE, PORT, USER
 from meshdns.init.version import VERSION
 
@@ -48,11 +50,11 @@ def status(
     """
     with entered(netns):
         found = _inspect(ctx, installed(backend), options)
-        confirm_within_s = commit.seconds_left()
+        trial = commit.seconds_left(), commit.abandoned()
     if as_json:
-        click.echo(report.status_json(found, confirm_within_s))
+        click.echo(report.status_json(found, *trial))
     else:
-        report.print_status(found, confirm_within_s)
+        report.print_status(found, *trial)
     return DRIFT if check and found.condition is not Condition.SAME else 0
 
 
@@ -82,7 +84,7 @@ def diff(ctx: click.Context, /, netns: str | None, backend: str, **options: obje
 @click.option("--uid", type=USER, required=True, help="Who sends.")
 @click.option("--gid", type=GROUP, help="Default: the user's group, else the same number.")
 @click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), required=True, help="Over what.")
-@click.option("--dst", type=ADDRESS, required=True, help="Where to.")
+@click.option("--dst", type=ZONED_ADDRESS, required=True, help="Where to, and by which interface.")
 @click.option("--dport", type=PORT, required=True, help="To which port.")
 @click.option("--src", type=ADDRESS, help="Where from.")
 @click.option("--out-interface", type=INTERFACE, help="Default: lo for an address of this machine, else any other.")
@@ -101,7 +103,7 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     uid: int,
     gid: int | None,
     proto: str,
-    dst: Address,
+    dst: tuple[Address, str | None],
     dport: int,
     src: Address | None,
     out_interface: str | None,
@@ -118,18 +120,21 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     Example:
       meshdns capture explain --uid 1000 --proto udp --dst 10.96.0.10 --dport 53
     """
+    named, zone = dst
+    destination = _sent_to(named, src)
     with entered(netns):
-        local = dst.is_loopback or dst in addresses()
+        interface = _by_one_way(interface_of(zone), out_interface, in_interface)
+        local = _is_local(destination, interface)
         spec = _recorded_or_given(ctx, installed(backend), options)
     packet = Packet(
         protocol=Protocol(proto) if proto != "icmp" else Protocol.OTHER,
-        destination=dst,
+        destination=destination,
         destination_port=dport if proto != "icmp" else None,
         source=src,
         uid=None if in_interface else uid,
         gid=None if in_interface else _group(uid) if gid is None else gid,
         in_interface=in_interface or "",
-        out_interface="" if in_interface else out_interface or ("lo" if local else ELSEWHERE),
+        out_interface="" if in_interface else out_interface or ("lo" if local else interface or ELSEWHERE),
         local=local or in_interface is not None,
     )
     rules = plan(spec)
@@ -138,8 +143,33 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     by_default = ctx.get_parameter_source("resolver") is click.core.ParameterSource.DEFAULT
     if by_default and not as_json and verdict != simulate(rules, packet, ()):
         click.echo("assumed: the resolver is up (`meshdns capture status` tells)")
+    if destination != named and not as_json:
+        click.echo(f"{named} is sent to {destination}")
     if verdict.rule is None and verdict.passed_by is None and dport == DNS.first and not as_json:
         click.echo(f"captured nameservers: {', '.join(map(str, spec.dns_servers)) or 'none'}")
+
+
+def _sent_to(destination: Address, source: Address | None) -> Address:
+    """Return where the kernel sends it; with IPv4 a source that was chosen is what 0.0.0.0 means as a destination."""
+    sent = as_sent(destination)
+    mapped = destination.ipv4_mapped if isinstance(destination, IPv6Address) else None
+    is_zero = (mapped or destination).is_unspecified and isinstance(sent, IPv4Address)
+    return source if is_zero and isinstance(source, IPv4Address) else sent
+
+
+def _by_one_way(zone: str | None, out_interface: str | None, in_interface: str | None) -> str | None:
+    """Return the interface that the destination names; SpecError where an option names another."""
+    for option, given in (("--out-interface", out_interface), ("--in-interface", in_interface)):
+        if zone and given not in {None, zone}:
+            raise SpecError(f"cannot use {option} {given}: --dst is on {zone}: leave one of them out")
+    return zone
+
+
+def _is_local(address: Address, zone: str | None) -> bool:
+    """Return whether it is this machine's; the same link-local address may be somebody else's on another link."""
+    if zone and isinstance(address, IPv6Address) and address.is_link_local:
+        return zone in scope.holders(address)
+    return address.is_loopback or address in addresses()
 
 
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from namespaces import Namespace, namespace
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 from proving import MESHDNS, capture
 
+from meshdns.capture.apply.commit import RETRY_S
 from meshdns.capture.system.outlive import unit_command
 from meshdns.init.version import VERSION
 
@@ -116,6 +119,59 @@ def test_nothing_waits_for_a_trial_that_has_ended(pod: Namespace) -> None:
     capture(pod, "confirm")
     assert _eventually(lambda: _waiting() <= before)
     assert _servers(pod) == ["10.96.0.10"]
+
+
+@pytest.mark.parametrize("way_out", ["revert", "install"])
+def test_a_trial_that_nobody_ends_is_told(pod: Namespace, way_out: str) -> None:
+    """Where whoever waits is killed, `confirm` is too late and `status` says so, with two ways out that work."""
+    capture(pod, "install", *FIRST)
+    before = _waiting()
+    capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S)
+    (waiting,) = _waiting() - before
+    os.kill(int(waiting), signal.SIGKILL)
+    assert _eventually(lambda: _status(pod)["trial_abandoned"] is True)
+    assert _status(pod)["confirm_within_s"] is None
+    late = capture(pod, "confirm", check=False)
+    assert late.returncode == 4
+    assert "too late: the process that was to bring back what was before is gone" in late.stderr
+    assert "in force: family ipv4" in late.stderr
+    told = capture(pod, "status").stdout
+    assert told.startswith("not confirmed in time, and the process ")
+    named = re.search(r"`meshdns capture (revert \w+)`", told)
+    assert named
+    if way_out == "revert":
+        capture(pod, *named[1].split())
+    else:
+        capture(pod, "install", *SECOND)
+    assert _servers(pod) == (["10.96.0.10"] if way_out == "revert" else ["10.96.0.99"])
+    assert not _status(pod)["trial_abandoned"]
+    assert "not confirmed" not in capture(pod, "status").stdout
+    assert capture(pod, "confirm", check=False).returncode == 4
+
+
+def test_a_trial_that_ends_late_is_not_given_up(pod: Namespace) -> None:
+    """While somebody else holds the lock beyond the trial's end, whoever waits goes on trying, and `status` says so."""
+    capture(pod, "install", *FIRST)
+    trial_s = 3.0  # long enough for the lock to be taken meanwhile
+    capture(pod, "install", *SECOND, "--commit-timeout", str(trial_s))
+    with pod.running(sys.executable, "-c", HOLDING) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        deadline = time.monotonic() + trial_s + RETRY_S + 1
+        while time.monotonic() < deadline:
+            assert _status(pod)["confirm_within_s"] is not None
+            assert not _status(pod)["trial_abandoned"]
+            time.sleep(0.5)
+    assert _eventually(lambda: _servers(pod) == ["10.96.0.10"])
+
+
+HOLDING = """
+import time
+from meshdns.capture.system.namespace import locked
+with locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def _waiting() -> set[str]:
