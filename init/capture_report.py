@@ -101,6 +101,7 @@ def _status_lines(found: Installation) -> Iterator[str]:
         yield "drift: none"
     else:
         yield f"drift: {present.count(len(found.drift), 'difference')}, shown by `meshdns capture diff`"
+    yield from found.beside
 
 
 def _is_in_force(found: Installation) -> bool:

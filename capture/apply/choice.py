@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS, Backend
-from meshdns.capture.apply.install import uninstall
+from meshdns.capture.apply.compare import Condition
+from meshdns.capture.apply.install import Installation, uninstall
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.dialects.nft.render import NAME
 from meshdns.capture.dialects.observed import NOTHING, Observed
@@ -22,7 +23,7 @@ from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.runner import MissingProgramError, demand
 from meshdns.capture.system.scratch import NoScratchError, in_scratch
 from meshdns.capture.system.xtables import heartbeats
-from meshdns.capture.values import dataclass
+from meshdns.capture.values import dataclass, replace
 
 ORDER: Final = ("nft", "iptables-nft", "iptables-legacy")
 """What `auto` prefers; libiptc is never chosen unasked."""
@@ -92,6 +93,27 @@ def held_elsewhere(chosen: Backend) -> Mapping[str, Observed]:
 
     Whoever installs with `chosen` asks before, and gives `remove_elsewhere` the answer after.
     """
+    held, unread = _elsewhere(chosen)
+    for name, why in unread.items():
+        raise PreflightError(f"cannot read what {name} holds beside {chosen.name}: {why}")
+    return held
+
+
+def with_others(found: Installation, chosen: Backend) -> Installation:
+    """Return what was found of `chosen`, with what other backends hold beside it as drift: packets meet both."""
+    if found.condition is Condition.ABSENT:
+        return found
+    beside = tuple(
+        f"also installed with {name}: `meshdns capture install`, with the options that are to stay, removes it"
+        for names in _elsewhere(chosen)
+        for name in names
+    )
+    condition = Condition.STALE if beside and found.condition is Condition.SAME else found.condition
+    return replace(found, condition=condition, drift=(*found.drift, *beside), beside=beside)
+
+
+def _elsewhere(chosen: Backend) -> tuple[Mapping[str, Observed], Mapping[str, PreflightError]]:
+    """Return what other backends hold, by their names, and why what is held cannot be read, by the program's."""
     held: dict[str, Observed] = {}
     unread: dict[str, PreflightError] = {}
     for backend in _may_hold(chosen):
@@ -102,12 +124,13 @@ def held_elsewhere(chosen: Backend) -> Mapping[str, Observed]:
             continue
         if found.present:
             held[backend.name] = found
+    telling: dict[str, PreflightError] = {}
     for name, why in unread.items():
         # Of the two variants of iptables, what is left tells that there is one, but not which.
         is_telling = name == ORDER[0] or (chosen.name == ORDER[0] and not held)
         if is_telling and _left_traces(name):
-            raise PreflightError(f"cannot read what {name.partition('-')[0]} holds beside {chosen.name}: {why}")
-    return held
+            telling.setdefault(name.partition("-")[0], why)
+    return held, telling
 
 
 def shared_switch(chosen: Backend, held: Mapping[str, Observed]) -> frozenset[Family]:

@@ -27,6 +27,8 @@ class Installation:
     drift: tuple[str, ...]
     planned_by: str | None = None
     """The version that recorded it, where this one cannot read the record or would plan other rules for it."""
+    beside: tuple[str, ...] = ()
+    """The part of the drift that other backends hold beside this one; known where it was asked for (`choice.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshdns.capture.apply.backend import Backend
+from meshdns.capture.apply.choice import with_others
 from meshdns.capture.apply.compare import Condition, compare, differences
 from meshdns.capture.apply.install import Installation, inspect
 from meshdns.capture.dialects.observed import Observed
@@ -83,6 +84,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
         yield Finding("rules", Outcome.FAILED, "nothing is installed: run `meshdns capture install`")
         return
     else:
+        yield from (Finding("rules", Outcome.FAILED, line) for line in found.beside)
         spec = question.spec or (found.record.spec if found.record else None)
         if spec is None:
             yield Finding("rules", Outcome.FAILED, f"{found.drift[0]}: run `meshdns capture install`")
@@ -97,7 +99,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
 
 def _inspect(backend: Backend, question: Question) -> Installation | None:
     try:
-        return inspect(backend)
+        return with_others(inspect(backend), backend)
     except PreflightError:
         if question.spec is None:
             raise

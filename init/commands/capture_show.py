@@ -9,7 +9,7 @@ import click
 
 from meshdns.capture.apply import commit
 from meshdns.capture.apply.backend import Backend
-from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.choice import installed, with_others
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, measure
 from meshdns.capture.errors import PreflightError, SpecError
@@ -175,19 +175,21 @@ def _is_local(address: Address, zone: str | None) -> bool:
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:
     """Return what is installed, measured against the options given or else against its own record."""
     found = inspect(backend)
-    if found.condition is Condition.ABSENT or not any_given(ctx, options):
-        return found
-    return measure(backend, warned_spec(options), found.held)
+    if found.condition is not Condition.ABSENT and any_given(ctx, options):
+        found = measure(backend, warned_spec(options), found.held)
+    return with_others(found, backend)
 
 
 def _recorded_or_given(ctx: click.Context, backend: Backend, options: dict[str, object]) -> CaptureSpec:
     if any_given(ctx, options):
         return warned_spec(options)
     try:
-        found = inspect(backend)
+        found = with_others(inspect(backend), backend)
     except PreflightError as error:
         click.echo(f"meshdns: going by options and defaults: {error}", err=True)
         return warned_spec(options)
+    for line in found.beside:
+        click.echo(f"meshdns: {line}", err=True)
     if found.record is None:
         why = found.drift[0] if found.held.present else "nothing is installed"
         click.echo(f"meshdns: {why}: going by options and defaults", err=True)

@@ -16,6 +16,11 @@ import pytest
 from namespaces import Namespace, namespace
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 
+from meshdns.capture.apply.backend import BACKENDS
+from meshdns.capture.apply.install import install as apply_install
+from meshdns.capture.apply.install import new_record
+from meshdns.capture.policy.settings import from_settings
+from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system import runner
 from meshdns.capture.system.namespace import locked
 from meshdns.init.cli import run
@@ -475,6 +480,43 @@ def test_nameservers_come_from_resolv_conf(pod: Pod, name: str) -> None:
     assert planned["spec"]["dns_servers"] == expected
 
 
+WRITTEN = {
+    "mapped": ("::ffff:10.96.0.10", "10.96.0.10"),
+    "mapped, in hex": ("::FFFF:0a60:a", "10.96.0.10"),
+    "zeroes": ("0.0.0.0", "127.0.0.1"),
+    "IPv6's zeroes": ("::", "::1"),
+    "mapped zeroes": ("::ffff:0.0.0.0", "127.0.0.1"),
+    "written long": ("fd00:0:0::00:1", "fd00::1"),
+    "a name for a zone": ("fe80::53%eth0", "fe80::53%eth0"),
+    "a number for a zone": ("fe80::53%500", "fe80::53%eth0"),
+    "a number that is a name": ("fe80::53%7", "fe80::53%7"),
+    "a number of nothing": ("fe80::53%77", "fe80::53%77"),
+}
+UNKNOWN = "nameserver fe80::53%77 is captured nowhere: no interface has the number 77"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_address_means_the_same_in_an_option_and_in_resolv_conf(pod: Pod, name: str) -> None:
+    """However a nameserver is written, it is the one that the kernel sends to, by the interface that it means there."""
+    text, expected = WRITTEN[name]
+    pod.place.run("ip", "link", "add", "eth0", "index", "500", "type", "veth", "peer", "name", "7")
+    pod.resolv_conf.write_text(f"nameserver {text}\n")
+    for options in ([], ["--dns-servers", text], ["--dns-servers", f"resolv-conf,{text}"]):
+        planned = pod.capture("plan", "--format", "json", "--family", "both", *options)
+        assert json.loads(planned.out)["spec"]["dns_servers"] == [expected]
+        assert planned.err.count(UNKNOWN) == (text == "fe80::53%77")
+
+
+def test_a_zones_number_is_one_of_the_namespace_that_is_entered(pod: Pod) -> None:
+    """With `--netns` a number names an interface there, whatever has it where the command was started."""
+    with namespace() as other:
+        for place, name in ((pod.place, "eth0"), (other, "other0")):
+            place.run("ip", "link", "add", name, "index", "500", "type", "veth", "peer", "name", "peer0")
+        options = ("--family", "both", "--netns", other.path, "--dns-servers", "fe80::53%500")
+        planned = json.loads(pod.capture("plan", "--format", "json", *options).out)
+        assert planned["spec"]["dns_servers"] == ["fe80::53%other0"]
+
+
 def test_a_nameserver_that_is_none_is_warned_of(pod: Pod) -> None:
     """A line of resolv.conf that cannot be used is a warning with its line."""
     pod.resolv_conf.write_text("nameserver 10.0.0.1\nnameserver ten.zero\n")
@@ -488,6 +530,13 @@ def test_a_relative_path_is_remembered_from_the_root(pod: Pod, monkeypatch: pyte
     monkeypatch.chdir(pod.resolv_conf.parent)
     planned = json.loads(pod.capture("plan", "--format", "json", "--resolv-conf", pod.resolv_conf.name).out)
     assert planned["spec"]["resolv_conf"] == str(pod.resolv_conf)
+
+
+def test_a_zone_of_many_digits_is_no_number(pod: Pod) -> None:
+    """A zone that no interface can have is refused as such, however long it is."""
+    pod.resolv_conf.write_text(f"nameserver fe80::53%{'9' * 5000}\n")
+    refused = pod.capture("plan", "--family", "both")
+    assert (refused.code, "an interface name has 1 to 15" in refused.err) == (2, True)
 
 
 FAMILIES = {
@@ -520,3 +569,48 @@ def test_an_install_runs_nft_twice_and_nothing_else(pod: Pod, tmp_path: Path) ->
         # No other program can be found on this PATH.
         pod.place.run("env", f"PATH={tmp_path}", sys.executable, MESHDNS, "capture", "install", *options, *more)
         assert len(log.read_text().splitlines()) == runs
+
+
+@pytest.mark.parametrize(
+    ("main", "other"),
+    [("iptables-legacy", "nft"), ("iptables-nft", "nft"), ("iptables-nft", "iptables-legacy")],
+)
+def test_two_dialects_at_once_are_drift(pod: Pod, main: str, other: str) -> None:
+    """Where an installation by another backend stands beside one, every command says so, and `install` mends it."""
+    pod.capture("install", "--backend", other)
+    held = json.loads(pod.capture("status", "--json").out)["spec"]
+    pod.place.call(lambda: _install_beside(main, from_settings(held)))
+    also = f"also installed with {other}: `meshdns capture install`, with the options that are to stay, removes it"
+    status = pod.capture("status", "--check")
+    assert (status.code, f"\n{also}\n" in status.out) == (10, True)
+    assert json.loads(pod.capture("status", "--json").out)["drift"] == [also]
+    assert pod.capture("diff") == Outcome(10, f"{also}\n", "")
+    given = pod.capture("diff", "--pool-rest", "direct", "--resolv-conf", str(pod.resolv_conf))
+    assert (given.code, given.out.splitlines()[-1]) == (10, also)
+    verified = pod.capture("verify", "--rules-only")
+    assert (verified.code, also in verified.out) == (126, True)
+    assert also in pod.capture("explain", "--uid", "1000", *LOOKUP).err
+    assert f"removed what was installed with {other}\n" in pod.capture("install").out
+    assert pod.capture("status", "--check").code == 0
+    assert pod.capture("verify", "--rules-only").code == 0
+
+
+def _install_beside(backend: str, wanted: CaptureSpec) -> None:
+    """Install as one does that is killed before it removes what another backend holds."""
+    made = BACKENDS[backend]()
+    apply_install(made, new_record(wanted, made, VERSION, 1))
+
+
+def test_what_cannot_be_read_beside_an_installation_is_drift(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of ours that nobody here can show is told by the program that it takes."""
+    pod.capture("install", "--backend", "nft")
+    held = json.loads(pod.capture("status", "--json").out)["spec"]
+    pod.place.call(lambda: _install_beside("iptables-legacy", from_settings(held)))
+    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runner, "BESIDES_PATH", ())
+    status = pod.capture("status", "--check")
+    assert (status.code, "also installed with nft: " in status.out) == (10, True)
