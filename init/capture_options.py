@@ -11,6 +11,7 @@ import click
 
 from meshdns.capture.apply.backend import AUTO, BACKENDS
 from meshdns.capture.policy.spec import (
+    Address,
     InboundMode,
     Network,
     OnResolverDown,
@@ -43,13 +44,18 @@ MAX_RESOLV_CONF_BYTES: Final = 1024 * 1024
 MAX_MARK: Final = 2**32 - 1
 
 
-class NameserverType(click.ParamType[Server]):
-    """An address, with `%interface` behind a link-local one."""
+class ZonedAddressType(click.ParamType[tuple[Address, str | None]]):
+    """An address, with `%interface` behind a link-local one; the interface may be given by its number (RFC 4007)."""
 
     name = "address[%interface]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Server:  # noqa: ANN401 - click's signature
-        """Return the server; the unspecified address means this machine, as everywhere in the resolver's world."""
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's signature
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[Address, str | None]:
+        """Return the address and the zone, as they are written."""
         text, percent, interface = str(value).partition("%")
         try:
             address = ip_address(text)
@@ -57,9 +63,20 @@ class NameserverType(click.ParamType[Server]):
             self.fail(f"{value!r} is not an IP address: give something like 10.96.0.10 or fe80::1%eth0", param, ctx)
         if percent and not interface:
             self.fail(f"{value!r} names no interface after '%': give something like fe80::1%eth0", param, ctx)
-        if percent:
-            interface = INTERFACE.convert(interface, param, ctx)
-        return Server.at(address, interface or None)
+        return address, INTERFACE.convert(interface, param, ctx) if percent else None
+
+
+ZONED_ADDRESS: Final = ZonedAddressType()
+
+
+class NameserverType(click.ParamType[Server]):
+    """A nameserver by its address, as in resolv.conf(5)."""
+
+    name = ZonedAddressType.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Server:  # noqa: ANN401 - click's signature
+        """Return the server; which interface a number means depends on the namespace, and is told later."""
+        return Server.at(*ZONED_ADDRESS.convert(value, param, ctx))
 
 
 class MarkType(click.ParamType[int]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import click
 
@@ -106,13 +106,19 @@ def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | 
             warnings = tuple(f"{path}: {warning}" for warning in listed.warnings)
             source = os.path.abspath(path)  # noqa: PTH100 - pathlib costs 5 ms; `watch` may run in another directory
         else:
-            found.append(value)
-    return _unique(found), source, warnings
+            found.append(Server(value.network, interface_of(value.interface)))
+    servers = _unique(found)
+    nowhere = (
+        f"nameserver {server} is captured nowhere: no interface has the number {server.interface}"
+        for server in servers
+        if _is_nowhere(server)
+    )
+    return servers, source, (*warnings, *nowhere)
 
 
 def _servers(listed: ResolvConf) -> Iterator[Server]:
     for nameserver in listed.nameservers:
-        yield Server.at(nameserver.address, _interface(nameserver.zone))
+        yield Server.at(nameserver.address, interface_of(nameserver.zone))
 
 
 def _read_resolv_conf(path: str | os.PathLike[str]) -> ResolvConf:
@@ -126,16 +132,30 @@ def _read_resolv_conf(path: str | os.PathLike[str]) -> ResolvConf:
     return parse(content.decode(errors="replace"))
 
 
-def _interface(zone: str | None) -> str | None:
-    """Return the interface that a zone names; it may also be the interface's number (RFC 4007, section 11.2)."""
-    if zone is None or not (zone.isascii() and zone.isdigit()):
+def interface_of(zone: str | None) -> str | None:
+    """Return the interface of this namespace that a zone means: the one of that name, else of that number.
+
+    A number that no interface has is returned as it is (RFC 4007, section 11.2).
+    """
+    if not _is_number(zone):
         return zone
+    names = _interfaces()
+    return zone if zone in names.values() else names.get(zone, zone)
+
+
+def _is_number(zone: str | None) -> TypeGuard[str]:
+    return zone is not None and zone.isascii() and zone.isdigit()
+
+
+def _is_nowhere(server: Server) -> bool:
+    return _is_number(server.interface) and server.interface not in _interfaces().values()
+
+
+def _interfaces() -> dict[str, str]:
+    """Return each interface's number and name."""
     import socket  # noqa: PLC0415 - 4 ms, and hardly any zone is a number
 
-    try:
-        return socket.if_indextoname(int(zone))
-    except (OSError, OverflowError):
-        return zone
+    return {str(number): name for number, name in socket.if_nameindex()}
 
 
 def _families(choice: str, servers: tuple[Server, ...]) -> tuple[Family, ...]:

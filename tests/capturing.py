@@ -212,20 +212,20 @@ def world(*, resolver: bool = True, backend: str = "nft") -> Iterator[World]:
             pod.run("ip", "route", "add", "default", "via", address)
         with contextlib.ExitStack() as stack:
             listeners = [(address, port, "direct") for address in (*there, *NODE, LINKED) for port in (53, 80)]
-            stack.enter_context(_serving(outside, listeners))
+            stack.enter_context(serving(outside, listeners))
             inside = [(address, port, "direct") for address in (*POD, *STUB) for port in (53, 80, 22, 8080, 15008)]
             if resolver:
                 inside += [(address, port, str(port)) for address in CAPTURED_AT for port in (15053, 15001)]
                 udp = [(address, 15006, "15006") for address in CAPTURED_AT]
-                stack.enter_context(_serving(pod, udp, [socket.SOCK_DGRAM]))
+                stack.enter_context(serving(pod, udp, [socket.SOCK_DGRAM]))
                 tcp = [(address, 15006, "15006") for address in INBOUND_AT]
-                stack.enter_context(_serving(pod, tcp, [socket.SOCK_STREAM]))
-            stack.enter_context(_serving(pod, inside))
+                stack.enter_context(serving(pod, tcp, [socket.SOCK_STREAM]))
+            stack.enter_context(serving(pod, inside))
             yield World(pod, outside, backend)
 
 
 @contextlib.contextmanager
-def _serving(
+def serving(
     place: Namespace,
     listeners: list[tuple[str, int, str]],
     kinds: Sequence[int] = (socket.SOCK_DGRAM, socket.SOCK_STREAM),

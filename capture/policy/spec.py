@@ -42,6 +42,18 @@ class Family(enum.Enum):
         return cls.IPV4 if isinstance(value, IPv4Address | IPv4Network) else cls.IPV6
 
 
+def as_sent(address: Address) -> Address:
+    """Return the address that packets go to when a program names this one.
+
+    The unspecified one means this machine; an IPv4-mapped one is IPv4 on the wire (RFC 4291, section 2.5.5.2).
+    """
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return IPv6Address("::1") if address.is_unspecified else address
+        address = address.ipv4_mapped
+    return IPv4Address("127.0.0.1") if address.is_unspecified else address
+
+
 class OnResolverDown(enum.Enum):
     """What becomes of a captured lookup while no heartbeat is seen."""
 
@@ -95,10 +107,8 @@ class Server:
 
     @classmethod
     def at(cls, address: Address, interface: str | None = None) -> Server:
-        """Return the server at an address; the unspecified one means this machine, as everywhere in resolv.conf(5)."""
-        if address.is_unspecified:
-            address = IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")  # noqa: PLR2004 - IP version
-        return cls(ip_network(address), interface)
+        """Return the server that lookups at an address are sent to."""
+        return cls(ip_network(as_sent(address)), interface)
 
     def __str__(self) -> str:
         single = self.network.prefixlen == self.network.max_prefixlen

@@ -144,7 +144,7 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
     if by_default and not as_json and verdict != simulate(rules, packet, ()):
         click.echo("assumed: the resolver is up (`meshdns capture status` tells)")
     if destination != named and not as_json:
-        click.echo(f"{named} is sent to {destination}")
+        click.echo(f"packets to that address go to {destination}")
     if verdict.rule is None and verdict.passed_by is None and dport == DNS.first and not as_json:
         click.echo(f"captured nameservers: {', '.join(map(str, spec.dns_servers)) or 'none'}")
 

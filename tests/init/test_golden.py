@@ -154,7 +154,8 @@ meshdns capture plan --netns pid:x
 meshdns capture plan --netns no-such-namespace
 meshdns capture explain --uid 1000 --proto udp --dst 10.0.0.1
 meshdns capture explain --uid 1000 --proto sctp --dst 10.0.0.1 --dport 53
-meshdns capture explain --uid 1000 --proto udp --dst fe80::1%eth0 --dport 53
+meshdns capture explain --uid 1000 --proto udp --dst fe80::1% --dport 53
+meshdns capture explain --uid 1000 --proto udp --dst fe80::1%eth0 --out-interface eth1 --dport 53
 meshdns resolver run --listen 127.0.0.1:x
 meshdns resolver run --pool4 240.240.0.1/16
 meshdns resolver run --pool4 2001:2::/48
