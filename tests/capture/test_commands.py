@@ -480,43 +480,6 @@ def test_nameservers_come_from_resolv_conf(pod: Pod, name: str) -> None:
     assert planned["spec"]["dns_servers"] == expected
 
 
-WRITTEN = {
-    "mapped": ("::ffff:10.96.0.10", "10.96.0.10"),
-    "mapped, in hex": ("::FFFF:0a60:a", "10.96.0.10"),
-    "zeroes": ("0.0.0.0", "127.0.0.1"),
-    "IPv6's zeroes": ("::", "::1"),
-    "mapped zeroes": ("::ffff:0.0.0.0", "127.0.0.1"),
-    "written long": ("fd00:0:0::00:1", "fd00::1"),
-    "a name for a zone": ("fe80::53%eth0", "fe80::53%eth0"),
-    "a number for a zone": ("fe80::53%500", "fe80::53%eth0"),
-    "a number that is a name": ("fe80::53%7", "fe80::53%7"),
-    "a number of nothing": ("fe80::53%77", "fe80::53%77"),
-}
-UNKNOWN = "nameserver fe80::53%77 is captured nowhere: no interface has the number 77"
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_an_address_means_the_same_in_an_option_and_in_resolv_conf(pod: Pod, name: str) -> None:
-    """However a nameserver is written, it is the one that the kernel sends to, by the interface that it means there."""
-    text, expected = WRITTEN[name]
-    pod.place.run("ip", "link", "add", "eth0", "index", "500", "type", "veth", "peer", "name", "7")
-    pod.resolv_conf.write_text(f"nameserver {text}\n")
-    for options in ([], ["--dns-servers", text], ["--dns-servers", f"resolv-conf,{text}"]):
-        planned = pod.capture("plan", "--format", "json", "--family", "both", *options)
-        assert json.loads(planned.out)["spec"]["dns_servers"] == [expected]
-        assert planned.err.count(UNKNOWN) == (text == "fe80::53%77")
-
-
-def test_a_zones_number_is_one_of_the_namespace_that_is_entered(pod: Pod) -> None:
-    """With `--netns` a number names an interface there, whatever has it where the command was started."""
-    with namespace() as other:
-        for place, name in ((pod.place, "eth0"), (other, "other0")):
-            place.run("ip", "link", "add", name, "index", "500", "type", "veth", "peer", "name", "peer0")
-        options = ("--family", "both", "--netns", other.path, "--dns-servers", "fe80::53%500")
-        planned = json.loads(pod.capture("plan", "--format", "json", *options).out)
-        assert planned["spec"]["dns_servers"] == ["fe80::53%other0"]
-
-
 def test_a_nameserver_that_is_none_is_warned_of(pod: Pod) -> None:
     """A line of resolv.conf that cannot be used is a warning with its line."""
     pod.resolv_conf.write_text("nameserver 10.0.0.1\nnameserver ten.zero\n")
@@ -530,13 +493,6 @@ def test_a_relative_path_is_remembered_from_the_root(pod: Pod, monkeypatch: pyte
     monkeypatch.chdir(pod.resolv_conf.parent)
     planned = json.loads(pod.capture("plan", "--format", "json", "--resolv-conf", pod.resolv_conf.name).out)
     assert planned["spec"]["resolv_conf"] == str(pod.resolv_conf)
-
-
-def test_a_zone_of_many_digits_is_no_number(pod: Pod) -> None:
-    """A zone that no interface can have is refused as such, however long it is."""
-    pod.resolv_conf.write_text(f"nameserver fe80::53%{'9' * 5000}\n")
-    refused = pod.capture("plan", "--family", "both")
-    assert (refused.code, "an interface name has 1 to 15" in refused.err) == (2, True)
 
 
 FAMILIES = {
