@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import cast
 
 from meshdns.resolver.query.ask import key_of, ordinary_message, question_of
 from meshdns.resolver.query.asking import Asking, Client
@@ -96,9 +97,9 @@ class FastPath(Forwarding):
 
     def submit(self, client: Client) -> bytes | list[Effect]:
         """Take a client's query, as `Forwarding` does; it may join one that was plain till now."""
-        if self._is_crowded():
-            self._leave(self._plain.values())
-        elif self._plain:
+        if self._plain:
+            if self._is_crowded():
+                self._leave(self._plain.values())
             plain = self._plain.get(key_of(client.forward) or b"")
             if plain is not None:
                 self._begun(plain)
@@ -106,12 +107,14 @@ class FastPath(Forwarding):
 
     def heard(self, attempt: Try, message: bytes, now: float) -> list[Effect]:
         """Take a message, as `Forwarding` does."""
-        self._leave_if_plain(attempt)
+        if attempt.exchange is None:
+            self._begun(cast("Plain", attempt))
         return super().heard(attempt, message, now)
 
     def lost(self, attempt: Try, loss: Loss, now: float) -> list[Effect]:
         """Take note of a loss, as `Forwarding` does."""
-        self._leave_if_plain(attempt)
+        if attempt.exchange is None:
+            self._begun(cast("Plain", attempt))
         return super().lost(attempt, loss, now)
 
     def wake(self, now: float) -> list[Effect]:
@@ -135,10 +138,6 @@ class FastPath(Forwarding):
     def _is_crowded(self) -> bool:
         """Whether limits may be near, for which only exchanges and their clients are counted."""
         return len(self._plain) + max(self._seated, len(self._running)) >= self._few
-
-    def _leave_if_plain(self, attempt: Try) -> None:
-        if isinstance(attempt, Plain) and attempt.exchange is None:
-            self._begun(attempt)
 
     def _leave(self, plains: Iterable[Plain]) -> None:
         for plain in tuple(plains):

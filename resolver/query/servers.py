@@ -115,6 +115,11 @@ class Servers:
 
     default: tuple[Server, ...] = ()
     zones: Mapping[bytes, tuple[Server, ...]] = field(default_factory=dict)
+    _as_configured: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the order that nearly every question has."""
+        self._as_configured = Order(self.default)
 
     def __iter__(self) -> Iterator[Server]:
         yield from self.default
@@ -124,7 +129,9 @@ class Servers:
     def order(self, key: bytes, now: float) -> Order:
         """Healthy servers first, each group as configured; those that lead back to us are left out."""
         servers = self.unsorted(key, now)
-        return Order(servers) if servers else self._sorted(self._responsible(key), now)
+        if not servers:
+            return self._sorted(self._responsible(key), now)
+        return self._as_configured if servers is self.default else Order(servers)
 
     def unsorted(self, key: bytes, now: float) -> tuple[Server, ...]:
         """Return those for the name as configured, when nothing is wrong with any of them; else none."""
