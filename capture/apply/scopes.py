@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv6Network
 from typing import Final
 
-from meshdns.capture.policy.spec import CaptureSpec, Family
+from meshdns.capture.policy.spec import CaptureSpec, Family, Network
 from meshdns.capture.system import scope
 
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
@@ -47,6 +47,9 @@ def _by_any_interface(spec: CaptureSpec) -> bool:
     """Return whether something may be link-local that is captured by whatever interface it leaves."""
     unscoped = (server.network for server in spec.dns_servers if spec.dns and not server.interface)
     networks = (*unscoped, *spec.outbound_cidrs)
-    return bool(spec.outbound_ports) or any(
-        isinstance(network, IPv6Network) and network.overlaps(LINK_LOCAL) for network in networks
-    )
+    return bool(spec.outbound_ports) or any(map(may_be_link_local, networks))
+
+
+def may_be_link_local(network: Network) -> bool:
+    """Return whether an address of the network is link-local in IPv6."""
+    return isinstance(network, IPv6Network) and network.overlaps(LINK_LOCAL)

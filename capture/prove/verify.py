@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from meshdns.capture.apply import scopes, steering
 from meshdns.capture.apply.backend import Backend
 from meshdns.capture.apply.choice import with_others
 from meshdns.capture.apply.compare import Condition, compare, differences
@@ -40,6 +41,7 @@ from meshdns.capture.prove.checks import (
 from meshdns.capture.prove.exchange import Fault, Reply
 from meshdns.capture.prove.probe import ROUND_S, can_be, greeting, send_all
 from meshdns.capture.prove.ready import wait_for_beat
+from meshdns.capture.system import scope
 from meshdns.capture.system.listeners import Listener, listeners
 
 ORDINARY: Final = 65534
@@ -107,7 +109,9 @@ def _inspect(backend: Backend, question: Question) -> Installation | None:
 
 
 def _rules_findings(rules: _Rules, found: Installation, backend: Backend) -> Iterator[Finding]:
-    """Yield each rule that is not as it should be, with what it is for."""
+    """Yield each rule that is not as it should be, with what it is for, and what routing lacks besides."""
+    for line in (*scopes.differences(rules.spec), *steering.differences(rules.spec)):
+        yield Finding("routing", Outcome.FAILED, f"expected (-) against live (+): {line}")
     recorded = plan(found.record.spec) if found.record else None
     told = differences(rules.wanted, found.held, backend, recorded)
     if not told and compare(backend.visible(rules.wanted), found.held) is Condition.SAME:
@@ -203,7 +207,9 @@ def _planner(rules: _Rules, question: Question) -> Planner:
     listed = [server for server in spec.dns_servers if server.network.prefixlen]
     if len(listed) < len(spec.dns_servers):
         listed += [*question.listed, *SAMPLES]
-    servers = tuple(dict.fromkeys(server for server in listed if Family.of(server.network) in spec.families))
+    servers = tuple(
+        dict.fromkeys(_reachable(server for server in listed if Family.of(server.network) in spec.families))
+    )
     planner = Planner(
         spec, rules.wanted, servers if spec.dns else (), secrets.token_hex(NONCE_BYTES), question.suffix, {}
     )
@@ -215,6 +221,15 @@ def _planner(rules: _Rules, question: Question) -> Planner:
         for destination, route in routes(destinations).items()
     }
     return Planner(spec, rules.wanted, planner.servers, planner.nonce, planner.suffix, ways)
+
+
+def _reachable(servers: Iterable[Server]) -> Iterator[Server]:
+    """Yield the servers, one that is captured by whatever link by each that its lookups come home from."""
+    for server in servers:
+        if server.interface is None and scopes.may_be_link_local(server.network):
+            yield from (replace(server, interface=interface) for interface in sorted(scope.reachable()))
+        else:
+            yield server
 
 
 def _somebody(spec: CaptureSpec) -> Person:

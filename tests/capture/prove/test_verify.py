@@ -60,6 +60,7 @@ WORKING = {
     "no dns": replace(TIMED, dns=False, dns_servers=()),
     "port 53 excluded": replace(TIMED, exclude_outbound_ports=ports(53)),
     "scoped servers": replace(TIMED, dns_servers=servers(f"{LISTED[0]}%eth0", f"{LISTED[1]}%eth0")),
+    "servers on a link": replace(TIMED, dns_servers=servers(*LISTED, "fe80::53", "fe80::54%eth0")),
     "a group only": replace(TIMED, owner_groups=(5000,), exclude_uids=(4000,)),
     "exclusions": replace(TIMED, exclude_owner_groups=(5000,), exclude_uids=(4000, 4001), proxy_mark=77),
     "pools direct": replace(TIMED, pool_rest=PoolRest.DIRECT),
@@ -107,6 +108,24 @@ def test_each_rule_is_missed(backend: str) -> None:
             delete_rules(there, rule.id, backend=backend)
             findings = there.call(lambda: list(verify(made, RECORDED, rules_only=True)))
             assert _failed(findings) == f"rule {rule.id}: it is missing: {rule.why}"
+
+
+ROUTING: dict[str, tuple[dict[str, object], str]] = {
+    "a route by a link": ({"dns_servers": servers("fe80::53%eth0")}, "-6 route delete local ::1 dev eth0 table local"),
+    "a rule of TPROXY": ({"inbound_ports": (ALL_PORTS,), "inbound_mode": InboundMode.TPROXY}, "rule delete table 133"),
+}
+
+
+@pytest.mark.parametrize("name", ROUTING)
+def test_it_misses_what_diff_misses(there: Namespace, name: str) -> None:
+    """Where rules are as they were and the routing that they need is not, verification fails with the lines of diff."""
+    changes, damage = ROUTING[name]
+    _install(there, replace(TIMED, **changes))  # type: ignore[arg-type]  # a table of any fields
+    assert _failed(_verify(there, rules_only=True)) == ""
+    there.run("ip", *damage.split())
+    told = capture(there, "diff", check=False).stdout.splitlines()
+    assert len(told) == 1
+    assert _failed(_verify(there, rules_only=True)) == f"routing: expected (-) against live (+): {told[0]}"
 
 
 def test_a_beat_that_is_not_counted_is_named(there: Namespace) -> None:
