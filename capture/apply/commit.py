@@ -20,6 +20,7 @@ from meshdns.capture.apply.record import Record, from_comments, to_comments
 from meshdns.capture.errors import CaptureError, ConfirmError, PreflightError
 from meshdns.capture.system import notes
 from meshdns.capture.system.namespace import locked
+from meshdns.capture.system.uninterrupted import uninterrupted
 from meshdns.capture.values import dataclass, replace
 
 NOTE: Final = "commit"
@@ -62,7 +63,7 @@ def abandoned() -> Pending | None:
 
 def _is_abandoned(found: Pending) -> bool:
     # Whoever waits may have been started a moment ago.
-    return _now_s() > found.due_s + RETRY_S and not notes.is_attended(NOTE)
+    return _now_s() > found.due_s + RETRY_S and not notes.is_attended(_waiting(found.id))
 
 
 def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], None]:
@@ -72,10 +73,12 @@ def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], 
     is installed, or nothing with a record that can be read, "what is installed now" is nothing.
     """
     earlier = pending()
-    if earlier:
+    if earlier and not _is_abandoned(earlier):
         new = replace(earlier, due_s=_now_s() + timeout_s)
     else:
-        new = Pending(os.urandom(ID_BYTES).hex(), _now_s() + timeout_s, inspect(installed(AUTO)).record)
+        # A new id for what was abandoned, or whoever waits from now on would take it up where this is taken back.
+        previous = earlier.previous if earlier else inspect(installed(AUTO)).record
+        new = Pending(os.urandom(ID_BYTES).hex(), _now_s() + timeout_s, previous)
     _write(new)
     try:
         start_waiting(new.id)
@@ -88,6 +91,12 @@ def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], 
 def disarm() -> None:
     """Nothing comes back any more: what is installed, or removed, from now on is meant to stay so."""
     notes.remove(NOTE)
+
+
+def end_abandoned() -> None:
+    """Nothing comes back any more of a trial that was abandoned: what it installed is meant to stay."""
+    if abandoned():
+        disarm()
 
 
 def confirm() -> None:
@@ -116,7 +125,7 @@ def wait(pending_id: str, version: str) -> bool:
 
     `version`: what this meshdns is called, for a record of rules that it plans otherwise than who installed them.
     """
-    with notes.attended(NOTE):
+    with notes.attended(_waiting(pending_id)):
         while (found := pending()) and found.id == pending_id:
             left_s = found.due_s - _now_s()
             if left_s <= 0:
@@ -128,7 +137,7 @@ def wait(pending_id: str, version: str) -> bool:
 def _undo(pending_id: str, version: str) -> bool:
     for attempt in range(1, RETRIES + 1):
         try:
-            with locked():
+            with locked(), uninterrupted():
                 found = pending()
                 if found is None or found.id != pending_id or found.due_s > _now_s():
                     return False
@@ -160,6 +169,11 @@ def _restore(earlier: Pending | None) -> None:
         _write(earlier)
     else:
         disarm()
+
+
+def _waiting(pending_id: str) -> str:
+    """Return what whoever waits with that one attends to."""
+    return f"{NOTE}-{pending_id}"
 
 
 def _now_s() -> float:

@@ -14,6 +14,7 @@ from meshdns.capture.errors import ApplyError, CaptureError, PreflightError, Rol
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import CaptureSpec, Family
+from meshdns.capture.system.uninterrupted import uninterrupted
 from meshdns.capture.values import dataclass, replace
 
 
@@ -109,9 +110,16 @@ def install(
     before = inspect(backend, held)
     if _is_installed(backend, rules, record, before.held):
         return Applied(_settle(record.spec), before)
+    record = replace(record, open_before=before.held.alive | shared)
+    with uninterrupted():
+        _replace(backend, record, before)
+    return Applied(changed=True, before=before)
+
+
+def _replace(backend: Backend, record: Record, before: Installation) -> None:
+    rules = plan(record.spec)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
-    record = replace(record, open_before=before.held.alive | shared)
     steering.settle(record.spec)
     try:
         backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
@@ -124,7 +132,6 @@ def install(
         _roll_back(backend, before, after, record.version)
         raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
     _settle(record.spec)
-    return Applied(changed=True, before=before)
 
 
 def _settle(spec: CaptureSpec | None) -> bool:
@@ -134,9 +141,10 @@ def _settle(spec: CaptureSpec | None) -> bool:
 def uninstall(backend: Backend) -> bool:
     """Remove everything of ours, whatever configuration made it; returns whether there was anything."""
     present = backend.read().present
-    if present:
-        backend.remove()
-    return _settle(None) or present
+    with uninterrupted():
+        if present:
+            backend.remove()
+        return _settle(None) or present
 
 
 def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observed) -> bool:

@@ -86,7 +86,7 @@ def verify(backend: Backend, question: Question, *, rules_only: bool = False) ->
         yield Finding("rules", Outcome.FAILED, "nothing is installed: run `meshdns capture install`")
         return
     else:
-        yield from (Finding("rules", Outcome.FAILED, line) for line in found.beside)
+        yield from (Finding("other backends", Outcome.FAILED, line) for line in found.beside)
         spec = question.spec or (found.record.spec if found.record else None)
         if spec is None:
             yield Finding("rules", Outcome.FAILED, f"{found.drift[0]}: run `meshdns capture install`")

@@ -79,7 +79,7 @@ def watching() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def attended(kind: str) -> Iterator[None]:
-    """Be known, for the length of a block, as one who acts on the note of that kind; it ends with the process, too."""
+    """Be known, for the length of a block, as one who attends to something; it ends with the process, too."""
     path = _attendance(kind)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -97,7 +97,7 @@ def attended(kind: str) -> Iterator[None]:
 
 
 def is_attended(kind: str) -> bool:
-    """Return whether anybody acts on the note of that kind."""
+    """Return whether anybody attends to it."""
     try:
         with open(_attendance(kind), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import click
 
@@ -32,6 +32,7 @@ from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system.namespace import entered, locked
 from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.notes import dismiss_watch
+from meshdns.capture.system.uninterrupted import uninterrupted
 from meshdns.init import defaults
 from meshdns.init.capture_options import (
     SETTINGS,
@@ -106,15 +107,15 @@ def install(
             _wait_ready(spec, wait_ready)
         for warning in check(spec):
             click.echo(f"meshdns: warning: {warning}", err=True)
-        with locked(), _committing(commit_timeout) as trial:
+        with locked(), _committing(commit_timeout) as settled:
             choice = choose_working(backend, plan_rules(spec))
             elsewhere = held_elsewhere(choice.backend)
             record = new_record(spec, choice.backend, VERSION, int(time.time()))
             shared = shared_switch(choice.backend, elsewhere)
-            done = apply_install(choice.backend, record, choice.held, shared=shared)
-            remove_elsewhere(choice.backend, elsewhere)
-            if not (done.changed or elsewhere):
-                trial.close()
+            with uninterrupted():
+                done = apply_install(choice.backend, record, choice.held, shared=shared)
+                remove_elsewhere(choice.backend, elsewhere)
+                settled(done.changed or bool(elsewhere))
         on_trial = commit.pending() if commit_timeout and (done.changed or elsewhere) else None
         unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
@@ -139,7 +140,7 @@ def uninstall(netns: str | None, backend: str) -> None:
     Example:
       meshdns capture uninstall
     """
-    with entered(netns), locked():
+    with entered(netns), locked(), uninterrupted():
         dismiss_watch()
         commit.disarm()
         removed = uninstall_everywhere(backend)
@@ -191,21 +192,28 @@ def _await_beat(backend: Backend, spec: CaptureSpec) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _committing(timeout_s: float | None) -> Iterator[contextlib.ExitStack]:
-    """Arrange for what is installed now to come back, unless the block gives that up by closing what it is given.
+def _committing(timeout_s: float | None) -> Iterator[Callable[[bool], None]]:
+    """Arrange for what is installed now to come back, unless the block ends before it says that something has changed.
 
-    Without a timeout, what the block installs is meant to stay, and nothing that waited before comes back.
+    Gives the function to say so with: whether it has. Without a timeout, what the block installs is meant to stay, and
+    nothing that waited before comes back.
     """
-    with contextlib.ExitStack() as given_up:
-        if timeout_s is None:
-            yield given_up
-            commit.disarm()
-            return
-        from meshdns.init.commands.capture_commit import start_waiting  # noqa: PLC0415 - see LATE
+    if timeout_s is None:
+        yield lambda _: commit.disarm()
+        return
+    from meshdns.init.commands.capture_commit import start_waiting  # noqa: PLC0415 - see LATE
 
+    with contextlib.ExitStack() as given_up:
         given_up.callback(commit.arm(timeout_s, start_waiting))
-        yield given_up
-        given_up.pop_all()
+
+        def settled(is_changed: bool) -> None:  # noqa: FBT001 - the one thing that it is told
+            if is_changed:
+                given_up.pop_all()
+            else:
+                given_up.close()
+                commit.end_abandoned()
+
+        yield settled
 
 
 def no_dns() -> str:

@@ -2,7 +2,8 @@
 
 The steps are the programs that change the kernel's rules: nothing else does. A stand-in for each on PATH kills who ran
 it: before it has done anything, or while it does its work, which it then finishes alone. With nft all rules are one
-transaction; with iptables a kernel can do no more than each family whole.
+transaction; with iptables a kernel can do no more than each family whole, and what is half one and half the other is
+told as drift. What only asks us to end, as ^C does, leaves one of the two in every family.
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ case "$KILL_AT" in
 esac
 exec {program} "$@"
 """
+SIGNALLING = """#!/bin/bash
+echo "$0" >> {runs}
+number=$(wc -l < {runs})
+[ "$KILL_AT" = "$number before" ] && kill -s "$SIGNAL" 0
+{program} "$@"
+code=$?
+[ "$KILL_AT" = "$number after" ] && kill -s "$SIGNAL" 0
+exit $code
+"""
+"""Signals its group of processes, as a terminal does: us, and what we have started. (dash lets through what waits.)"""
 FAMILIES = ("iptables", "ip6tables")
 CHANGERS = {
     "nft": ("nft",),
@@ -63,6 +74,7 @@ INSTALL_NEW = (
     "3600",
 )
 UNINSTALL = ("uninstall",)
+DRIFT = 10
 OPERATIONS: dict[str, tuple[CaptureSpec | None, tuple[str, ...], CaptureSpec | None]] = {
     "install": (None, INSTALL_NEW, NEW),
     "replace": (OLD, INSTALL_NEW, NEW),
@@ -84,11 +96,11 @@ class StandIns:
     def runs(self) -> Path:
         return self.folder / "runs"
 
-    def environment(self, kill_at: str = "") -> dict[str, str]:
+    def environment(self, kill_at: str = "", signal_name: str = "") -> dict[str, str]:
         """Return the environment in which the run named by `kill_at`, such as `2 before`, is the last."""
         self.runs.write_text("", encoding="ascii")
         self.runs.with_suffix(".done").unlink(missing_ok=True)
-        return {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "KILL_AT": kill_at}
+        return {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "KILL_AT": kill_at, "SIGNAL": signal_name}
 
     def await_the_orphan(self) -> None:
         """Wait until the program that finishes alone has finished."""
@@ -102,12 +114,12 @@ def pod() -> Iterator[Namespace]:
         yield made
 
 
-def _stand_ins(folder: Path, programs: tuple[str, ...]) -> StandIns:
+def _stand_ins(folder: Path, programs: tuple[str, ...], text: str = STAND_IN) -> StandIns:
     for program in programs:
         real = which(program)
         assert real
         script = folder / program
-        script.write_text(STAND_IN.format(runs=folder / "runs", program=real), encoding="ascii")
+        script.write_text(text.format(runs=folder / "runs", program=real), encoding="ascii")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return StandIns(folder)
 
@@ -166,6 +178,8 @@ def test_killed_at_any_step(pod: Namespace, tmp_path: Path, backend: str, operat
             seen.add(state)
             for held, was, will in zip(state, old, new, strict=True):
                 assert held in (was, will)
+            if state not in (old, new):
+                assert capture(pod, "status", "--check", check=False).returncode == DRIFT
             capture(pod, *command, "--backend", backend)
             assert _held(pod, backend) == afterwards
     assert {old, new} <= seen
@@ -178,3 +192,71 @@ def _was_killed(pod: Namespace, programs: StandIns, kill_at: str, command: Seque
     if done.returncode and kill_at.endswith("while"):
         programs.await_the_orphan()
     return done.returncode != 0
+
+
+SIGNALS = {"INT": 130, "TERM": -signal.SIGTERM, "HUP": -signal.SIGHUP}
+"""What a command that was asked to end exits with."""
+SIGNALLED = [(backend, operation, "INT") for backend in CHANGERS for operation in OPERATIONS]
+SIGNALLED += [("iptables-nft", operation, name) for operation in OPERATIONS for name in ("TERM", "HUP")]
+
+
+@pytest.mark.parametrize(("backend", "operation", "name"), SIGNALLED)
+def test_asked_to_end_at_any_step(pod: Namespace, tmp_path: Path, backend: str, operation: str, name: str) -> None:
+    """After SIGINT, SIGTERM or SIGHUP at any step everything is as it was, or everything is as it should be."""
+    before, command, afterwards = OPERATIONS[operation]
+    programs = _stand_ins(tmp_path, CHANGERS[backend], SIGNALLING)
+    old, new = _make(pod, backend, before), _make(pod, backend, afterwards)
+    seen = set()
+    for when in ("before", "after"):
+        for step in itertools.count(1):
+            assert _make(pod, backend, before) == old
+            environment = programs.environment(f"{step} {when}", name)
+            # A group of its own: the signal is not for those who run the tests.
+            done = pod.run(
+                "setsid", MESHDNS, "capture", *command, "--backend", backend, environment=environment, check=False
+            )
+            if done.returncode == 0:
+                break
+            assert done.returncode == SIGNALS[name], done.stderr
+            state = _state(pod, backend)
+            assert state in (old, new)
+            assert _held(pod, backend) == (before if state == old else afterwards)
+            seen.add(state)
+        assert step > 1
+    assert new in seen
+
+
+def test_asked_to_end_between_two_dialects(pod: Namespace, tmp_path: Path) -> None:
+    """^C leaves the rules of one backend only: the old one's, or the new one's once they are in."""
+    programs = _stand_ins(tmp_path, (*CHANGERS["nft"], *CHANGERS["iptables-legacy"]), SIGNALLING)
+    seen = set()
+    for step in itertools.count(1):
+        for backend in CHANGERS:
+            _make(pod, backend, OLD if backend == "nft" else None)
+        environment = programs.environment(f"{step} before", "INT")
+        command = ("setsid", MESHDNS, "capture", *INSTALL_NEW, "--backend", "iptables-legacy")
+        done = pod.run(*command, environment=environment, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == SIGNALS["INT"], done.stderr
+        held = {backend: _held(pod, backend) for backend in ("nft", "iptables-legacy")}
+        assert held in ({"nft": OLD, "iptables-legacy": None}, {"nft": None, "iptables-legacy": NEW})
+        seen.add(held["nft"])
+    assert seen == {OLD, None}
+
+
+TRIAL_OF_NEW = (*INSTALL_NEW, "--backend", "iptables-nft", "--commit-timeout", "600")
+
+
+def test_a_trial_that_is_asked_to_end_is_still_a_trial(pod: Namespace, tmp_path: Path) -> None:
+    """^C while the rules of a trial go in leaves all of the trial, or nothing of it, never rules that stay for good."""
+    programs = _stand_ins(tmp_path, CHANGERS["iptables-nft"], SIGNALLING)
+    _make(pod, "iptables-nft", OLD)
+    try:
+        environment = programs.environment("1 before", "INT")
+        done = pod.run("setsid", MESHDNS, "capture", *TRIAL_OF_NEW, environment=environment, check=False)
+        assert done.returncode == SIGNALS["INT"], done.stderr
+        assert _held(pod, "iptables-nft") == NEW
+        assert "to be confirmed within" in capture(pod, "status").stdout
+    finally:
+        capture(pod, "uninstall", check=False)  # whoever waits ends with the trial

@@ -121,7 +121,14 @@ def test_nothing_waits_for_a_trial_that_has_ended(pod: Namespace) -> None:
     assert _servers(pod) == ["10.96.0.10"]
 
 
-@pytest.mark.parametrize("way_out", ["revert", "install"])
+WAYS_OUT: dict[str, tuple[str, ...]] = {
+    "revert": (),
+    "install": ("install", *SECOND),
+    "install on trial": ("install", *SECOND, "--commit-timeout", LONG_S),
+}
+
+
+@pytest.mark.parametrize("way_out", WAYS_OUT)
 def test_a_trial_that_nobody_ends_is_told(pod: Namespace, way_out: str) -> None:
     """Where whoever waits is killed, `confirm` is too late and `status` says so, with two ways out that work."""
     capture(pod, "install", *FIRST)
@@ -139,10 +146,8 @@ def test_a_trial_that_nobody_ends_is_told(pod: Namespace, way_out: str) -> None:
     assert told.startswith("not confirmed in time, and the process ")
     named = re.search(r"`meshdns capture (revert \w+)`", told)
     assert named
-    if way_out == "revert":
-        capture(pod, *named[1].split())
-    else:
-        capture(pod, "install", *SECOND)
+    capture(pod, *(WAYS_OUT[way_out] or named[1].split()))
+    assert _eventually(lambda: _waiting() <= before)
     assert _servers(pod) == (["10.96.0.10"] if way_out == "revert" else ["10.96.0.99"])
     assert not _status(pod)["trial_abandoned"]
     assert "not confirmed" not in capture(pod, "status").stdout
