@@ -1,9 +1,11 @@
 """Watching what is installed: put back what somebody else removed or changed, follow the nameservers of resolv.conf.
 
-`Watch` decides what to do at one look; `watch` waits for the kernel's events and for time. What `uninstall` removes and
-what `install` puts in place is nobody else's doing: the one dismisses the watch, the other is taken over, by whatever
-backend. Only what another version of meshdns recorded, and this one would plan otherwise, is left alone: else the watch
-would put back what an upgrade has just replaced (docs/adr/0018).
+Rules are put back, and the routing that they need: the kernel drops our routes with a link that goes down, and a link
+that comes up may need one. `Watch` decides what to do at one look; `watch` waits for the kernel's events and for time.
+
+What `uninstall` removes and what `install` puts in place is nobody else's doing: the one dismisses the watch, the other
+is taken over, by whatever backend. Only what another version of meshdns recorded, and this one would plan otherwise, is
+left alone: else the watch would put back what an upgrade has just replaced (docs/adr/0018).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from meshdns.capture.apply import scopes, steering
 from meshdns.capture.apply.backend import BACKENDS, Backend
 from meshdns.capture.apply.choice import held_elsewhere, remove_elsewhere
 from meshdns.capture.apply.compare import Condition
@@ -22,7 +25,7 @@ from meshdns.capture.apply.install import Installation, inspect, install, new_re
 from meshdns.capture.apply.record import Record
 from meshdns.capture.errors import CaptureError
 from meshdns.capture.policy.spec import CaptureSpec, Server
-from meshdns.capture.system.events import RuleEvents
+from meshdns.capture.system.events import RoutingEvents, RuleEvents
 from meshdns.capture.system.namespace import locked
 from meshdns.capture.system.notes import watching
 
@@ -35,7 +38,7 @@ POLL_S: Final = 1.0
 NET_S: Final = 10.0
 """How often they are read where it does, should an event be lost."""
 SETTLE_S: Final = 0.1
-"""A reload of a firewall is many transactions."""
+"""A reload of a firewall is many transactions, and a link that comes up many events."""
 SHOWN: Final = 10
 """Lines of a difference that are logged."""
 WITH_EVENTS: Final = frozenset({"nft", "iptables-nft"})
@@ -81,16 +84,31 @@ class Watch:
         if self.known and found.record:
             self._follow(found.record)
         if found.condition is not Condition.SAME and not self.said:
-            what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
-            logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
-            for line in found.drift[:SHOWN]:
-                logger.warning("drift: %s", line)
+            self._tell(found, by)
         elsewhere = held_elsewhere(self.backend) if self.known is None else {}
         done = install(self.backend, self.wanted, found.held)
         remove_elsewhere(self.backend, elsewhere)
         if self.known is None and (done.changed or elsewhere):
             logger.info("installed by the options of this watch, in the place of what was there")
         self.known = self.wanted
+
+    def lacks_routing(self) -> bool:
+        """Return whether routing is not as the rules need it; reads no rules."""
+        spec = self.wanted.spec
+        return not self.left_to and bool(scopes.differences(spec) or steering.differences(spec))
+
+    def _tell(self, found: Installation, by: Sequence[str]) -> None:
+        """Log what is not as it should be. Links come and go by themselves: that is nobody's mischief."""
+        spec = found.record.spec if found.record else self.wanted.spec
+        if found.drift and set(found.drift) <= set(scopes.differences(spec)):
+            logger.info("links have changed, and routes by them follow: %s", "; ".join(found.drift[:SHOWN]))
+            return
+        what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
+        if found.drift and set(found.drift) <= set(steering.differences(spec)):
+            what = "routing was changed that the rules need"
+        logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
+        for line in found.drift[:SHOWN]:
+            logger.warning("drift: %s", line)
 
     def _found(self) -> Installation:
         """Return what is installed, and go over to the backend that holds it instead of the one before."""
@@ -169,24 +187,27 @@ def watch(there: Watch, stop: Readable) -> None:
 
     PreflightError where another watch is at it, or where events are not ours to see.
     """
-    with watching() as dismissed, selectors.DefaultSelector() as selector, RuleEvents() as events:
-        selector.register(stop, selectors.EVENT_READ)
-        selector.register(events, selectors.EVENT_READ)
+    with (
+        watching() as dismissed,
+        selectors.DefaultSelector() as selector,
+        RuleEvents() as rules,
+        RoutingEvents() as routing,
+    ):
+        for source in (stop, rules, routing):
+            selector.register(source, selectors.EVENT_READ)
         next_look = 0.0
         logger.info("watching the rules of backend %s", there.backend.name)
         while not dismissed():
             ready = [key.fileobj for key, _ in selector.select(TICK_S)]
             if stop in ready:
                 return
-            by = _settled(events) if events in ready else ()
-            if there.follow_nameservers() or by or time.monotonic() >= next_look:
+            if ready:
+                time.sleep(SETTLE_S)
+            by = rules.drain()
+            is_due = (routing.drain() and there.lacks_routing()) or time.monotonic() >= next_look
+            if there.follow_nameservers() or by or is_due:
                 waits_for_events = _look(there, by, dismissed) and there.backend.name in WITH_EVENTS
                 next_look = time.monotonic() + (NET_S if waits_for_events else POLL_S)
-
-
-def _settled(events: RuleEvents) -> tuple[str, ...]:
-    time.sleep(SETTLE_S)
-    return events.drain()
 
 
 def _look(there: Watch, by: tuple[str, ...], dismissed: Callable[[], bool]) -> bool:

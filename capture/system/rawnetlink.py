@@ -35,7 +35,7 @@ def ask(protocol: int, kind: int, flags: int, body: bytes) -> list[bytes]:
     with contextlib.closing(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)) as kernel:
         kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_AND_ACK | flags, 1, 0) + body)
         while True:
-            for kind_now, body_now in _messages(kernel.recv(_RECEIVE_BYTES)):
+            for kind_now, body_now in _answered(kernel.recv(_RECEIVE_BYTES)):
                 if kind_now == _DONE:
                     return bodies
                 if kind_now == _ERROR:
@@ -46,9 +46,14 @@ def ask(protocol: int, kind: int, flags: int, body: bytes) -> list[bytes]:
                 bodies.append(body_now)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _answered(data: bytes) -> Iterator[tuple[int, bytes]]:
     if not data:
         raise OSError(errno.EIO, "the kernel gave an empty answer")
+    return messages(data)
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and body of the messages that were received together."""
     for (_, kind, *_), body in _split(data, _HEADER):
         yield kind, body
 

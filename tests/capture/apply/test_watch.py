@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from capturing import SPEC, servers, spec
-from namespaces import Namespace, namespace
+from namespaces import Namespace, namespace, veth
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 from proving import MESHDNS, capture, delete_rules
 
@@ -24,6 +24,8 @@ from meshdns.capture.apply.watch import Watch, _look
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.errors import ApplyError
 from meshdns.capture.policy.spec import PoolRest, Server
+from meshdns.capture.system import scope
+from meshdns.capture.system.events import RoutingEvents
 from meshdns.init.version import VERSION
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
@@ -150,6 +152,126 @@ def test_puts_back_rules_of_iptables(variant: str) -> None:
             assert _eventually(lambda: pod.call(lambda: inspect(backend)).condition is Condition.SAME)
             process.terminate()
             process.wait(WITHIN_S)
+
+
+ON_A_LINK = ("--family", "both", "--dns-servers", "fe80::53%eth0")
+BY_ANY_LINK = ("--family", "both", "--dns-servers", "all")
+STEERED = ("--family", "both", "--dns-servers", "all", "--inbound-ports", "*", "--inbound-mode", "tproxy")
+REROUTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "the link flaps": (ON_A_LINK, ("link set eth0 down", "link set eth0 up")),
+    "any link flaps": (BY_ANY_LINK, ("link set eth1 down", "link set eth1 up")),
+    "the route is deleted": (ON_A_LINK, ("-6 route delete local ::1 dev eth0 table local",)),
+    "IPv6 is off for a while": (ON_A_LINK, ("link set eth0 mtu 1200", "link set eth0 mtu 1500")),
+    "rules of TPROXY are deleted": (STEERED, ("rule delete table 133", "-6 rule delete table 133")),
+    "its IPv4 routes are flushed": (STEERED, ("route flush table 133",)),
+    "its IPv6 routes are flushed": (STEERED, ("-6 route flush table 133",)),
+    "its address is deleted": (STEERED, ("address delete ::6/128 dev lo",)),
+}
+
+
+@pytest.fixture
+def linked() -> Iterator[Namespace]:
+    """Give a pod with two links."""
+    with namespace() as pod, namespace() as outside:
+        for name in ("eth0", "eth1"):
+            veth(pod, name, [], outside, name, [])
+        yield pod
+
+
+@contextlib.contextmanager
+def _watched(pod: Namespace) -> Iterator[Iterator[str]]:
+    """Run a watch that has just put everything back: but for an event it will not look again before long."""
+    with pod.running(MESHDNS, "capture", "watch") as process:
+        lines = _lines_of(process)
+        assert "watching" in next(lines)
+        pod.run("nft", "delete", "table", "inet", "meshdns")
+        assert "the rules are gone" in next(lines)
+        assert _eventually(lambda: _is_in_order(pod))
+        yield lines
+        process.terminate()
+        process.wait(WITHIN_S)
+
+
+def _is_in_order(pod: Namespace) -> bool:
+    return capture(pod, "status", "--check", check=False).returncode == 0
+
+
+def _routing(pod: Namespace) -> list[str]:
+    """Return all that routing holds in the pod; where lines stand in a list depends on when they came."""
+    shown = [("rule",), ("-6", "rule"), ("route", "show", "table", "all"), ("-6", "route", "show", "table", "all")]
+    return sorted(line for words in shown for line in pod.run("ip", *words).stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", REROUTED)
+def test_puts_back_what_routing_has_lost(linked: Namespace, name: str) -> None:
+    """What the kernel drops with a link, or somebody removes by hand, is back long before the watch would look."""
+    options, damages = REROUTED[name]
+    capture(linked, "install", *options)
+    before = _routing(linked)
+    with _watched(linked) as lines:
+        for damage in damages:
+            linked.run("ip", *damage.split())
+        assert _eventually(lambda: _routing(linked) == before)
+        assert _is_in_order(linked)
+        assert ("routing was changed" if options is STEERED else "links have changed") in next(lines)
+
+
+@pytest.mark.parametrize("name", REROUTED)
+def test_without_a_watch_what_is_lost_is_told(linked: Namespace, name: str) -> None:
+    """Where nobody watches, `diff` has it, and another `install` puts it back."""
+    options, damages = REROUTED[name]
+    capture(linked, "install", *options)
+    before = _routing(linked)
+    for damage in damages:
+        linked.run("ip", *damage.split())
+    assert _eventually(lambda: capture(linked, "diff", check=False).returncode == 10)
+    capture(linked, "install", *options)
+    assert _eventually(lambda: _routing(linked) == before)
+
+
+def test_follows_links_that_come_and_go(linked: Namespace) -> None:
+    """A link that appears while every server is captured gets a route to ::1; one that goes takes its own along."""
+    capture(linked, "install", *BY_ANY_LINK)
+    with _watched(linked):
+        linked.run("ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1")
+        for name in ("late0", "late1"):
+            linked.run("ip", "link", "set", name, "up")
+        assert _eventually(lambda: linked.call(scope.reachable) == {"eth0", "eth1", "late0", "late1"})
+        linked.run("ip", "link", "delete", "late0")
+        assert _eventually(lambda: linked.call(scope.reachable) == {"eth0", "eth1"})
+        assert _is_in_order(linked)
+
+
+IRRELEVANT = ("route add 192.0.2.0/24 dev eth0", "-6 route add 2001:db8::/32 dev eth0", "-6 route delete 2001:db8::/32")
+RELEVANT = (
+    "route delete local 192.0.2.1 dev eth0 table 7",
+    "-6 rule add fwmark 7 lookup 7",
+    "-6 rule delete fwmark 7",
+    "link set eth0 down",
+    "address add 2001:db8::1/64 dev lo nodad",
+    "address delete 2001:db8::1/64 dev lo",
+)
+
+
+def test_only_what_may_be_ours_is_an_event(linked: Namespace) -> None:
+    """Routes of others come and go in a router, thousands of them: they make nobody look."""
+    linked.run("ip", "route", "add", "local", "192.0.2.1", "dev", "eth0", "table", "7")
+    with linked.call(RoutingEvents) as events:
+        for command in IRRELEVANT:
+            linked.run("ip", *command.split())
+            assert not events.drain(), command
+        for command in RELEVANT:
+            linked.run("ip", *command.split())
+            assert events.drain() == (" rule add " not in command), command
+
+
+def test_what_is_lost_of_events_may_be_ours(linked: Namespace) -> None:
+    """When more was told than the socket holds, that counts as an event of ours."""
+    with linked.call(RoutingEvents) as events:
+        command = "".join(f"route add blackhole 10.{n // 256}.{n % 256}.0/24\n" for n in range(10_000))
+        linked.run("ip", "-batch", "-", stdin=command)
+        assert events.drain()
+        assert not events.drain()
 
 
 def test_follows_resolv_conf(place: Place) -> None:
