@@ -111,7 +111,7 @@ class Probe:
     def zone(self) -> str:
         return self.destination.partition("%")[2]
 
-    def packet(self) -> Packet:
+    def packet(self, udp_length: int | None = None) -> Packet:
         """Return the packet as the simulator takes it."""
         destination = ip_address(self.destination.partition("%")[0])
         local = destination.is_loopback or self.destination in POD
@@ -126,6 +126,7 @@ class Probe:
             out_interface="" if self.inbound else "lo" if local else self.zone or "eth0",
             in_interface="eth0" if self.inbound else "",
             local=local,
+            udp_length=udp_length,
         )
 
 
@@ -153,11 +154,17 @@ class World:
         """Return what the pod's kernel holds of ours."""
         return self.pod.call(self.backend.read)
 
-    def beat(self, uid: int = PROXY) -> None:
+    def beat(self, uid: int = PROXY, mark: int = 0) -> None:
         """Send one heartbeat of each family from `uid`."""
-        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            with self.pod.socket(family, socket.SOCK_DGRAM, uid=uid, gid=0) as sender:
-                sender.sendto(b"", (address, self.dns_port))
+        for address in ("127.0.0.1", "::1"):
+            self.send_empty(Probe("heartbeat", address, self.dns_port, Protocol.UDP, uid, gid=0, mark=mark))
+
+    def send_empty(self, probe: Probe) -> None:
+        """Send an empty datagram, which nobody answers, whatever becomes of it."""
+        with self.pod.socket(probe.socket_family, socket.SOCK_DGRAM, uid=probe.uid, gid=probe.gid) as sender:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, probe.mark)
+            with contextlib.suppress(OSError):  # it was refused, or its mark leads nowhere
+                sender.sendto(b"", (probe.destination, probe.port or 0))
 
     def send(self, probe: Probe) -> tuple[Fate, int | None]:
         """Send a probe and tell its fate, with the port that it was sent to instead."""

@@ -7,9 +7,9 @@ leave. All three begin with the same exemptions, so that a packet that is left a
 6. port 53 to a captured server, 4. whatever else stays on this machine, 7. outbound TCP, 8. what is refused.
 
 (Step 4 is checked after 6, where it needs no exception for a captured server on loopback: that saves rules and changes
-no packet's fate.) `beat-out` and `beat-in` are the dead-man's switch: they mark an empty datagram of the proxy's on its
-way out and count it on its way in, after every filter, so that it proves the way in as well. What comes in from
-outside is planned in `inbound.py`, in the same terms.
+no packet's fate.) `beat-out` and `beat-in` are the dead-man's switch: they mark an empty datagram of the proxy's, and
+nobody else's, on its way out and count it on its way in, after every filter, so that it proves the way in as well. What
+comes in from outside is planned in `inbound.py`, in the same terms.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def plan(spec: CaptureSpec) -> RuleSet:
 
 
 def _beat_out(spec: CaptureSpec) -> Iterator[Rule]:
+    yield from _beat_unmarked(spec)
     for family in spec.families:
         yield Rule(
             f"beat-mark-{DIGIT[family]}",
@@ -84,6 +85,26 @@ def _beat_out(spec: CaptureSpec) -> Iterator[Rule]:
             replace(_beat(spec), family=family, out_interface=LO, uid=among(spec.proxy_uids)),
             SetMark(spec.heartbeat_mark),
         )
+
+
+def _beat_unmarked(spec: CaptureSpec) -> Iterator[Rule]:
+    """Take the heartbeat's mark away from what its sender has marked so: to set a mark one need not be the proxy."""
+    marked = among([spec.heartbeat_mark])
+    for family in spec.families:
+        yield Rule(
+            f"beat-unmark-{DIGIT[family]}",
+            "that it bears the heartbeat's mark already makes no heartbeat of a datagram",
+            replace(_beat(spec), family=family, out_interface=LO, mark=marked),
+            SetMark(0),
+        )
+    if spec.dns and spec.proxy_mark != spec.heartbeat_mark:  # what bears the proxy's mark is never redirected
+        for name, match in lookups(spec, UDP):
+            yield Rule(
+                f"beat-unmark-dns-{name}",
+                "an empty datagram to a captured nameserver would get to the DNS port by the redirect",
+                replace(match, udp_length=EMPTY_DATAGRAM_BYTES, mark=marked),
+                SetMark(0),
+            )
 
 
 def _beat_in(spec: CaptureSpec) -> Iterator[Rule]:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from meshdns.capture.policy.ruleset import (
+    Beat,
     Chain,
     ConnectionState,
     Drop,
@@ -84,6 +85,8 @@ class Verdict:
     zone: int | None = None
     passed_by: Rule | None = None
     """The first rule that would redirect the packet, but for a resolver that is down."""
+    beats: bool = False
+    """Whether the packet is a heartbeat, which keeps the dead-man's switch open."""
 
     @property
     def reason(self) -> str:
@@ -97,11 +100,19 @@ def simulate(rules: RuleSet, packet: Packet, alive: Collection[Family]) -> Verdi
     """Return what `rules` do with `packet` while the resolver of the families in `alive` is alive."""
     hook = Hook.PREROUTING if packet.in_interface else Hook.OUTPUT
     verdict = Verdict(Fate.DIRECT)
-    for chain in sorted((chain for chain in rules.chains if chain.hook is hook), key=lambda chain: chain.stage):
+    for chain in _chains(rules, hook):
         packet, verdict, ends = _walk(chain, packet, verdict, alive)
         if ends:
-            break
+            return verdict
+    if hook is Hook.OUTPUT and packet.local:
+        arrived = replace(packet, in_interface="lo", out_interface="", uid=None, gid=None)
+        for chain in _chains(rules, Hook.INPUT):
+            arrived, verdict, _ = _walk(chain, arrived, verdict, alive)
     return verdict
+
+
+def _chains(rules: RuleSet, hook: Hook) -> list[Chain]:
+    return sorted((chain for chain in rules.chains if chain.hook is hook), key=lambda chain: chain.stage)
 
 
 def _walk(  # noqa: C901 - one case for each action
@@ -110,8 +121,7 @@ def _walk(  # noqa: C901 - one case for each action
     """Take the packet through one chain: what it is now, what its fate is so far, whether its way ends here."""
     for rule in chain.rules:
         if not holds(rule.match, packet, alive):
-            if verdict.passed_by is None and isinstance(rule.action, Redirect) and _would_hold(rule.match, packet):
-                verdict = replace(verdict, passed_by=rule)
+            verdict = _passing_by(verdict, rule, packet)
             continue
         match rule.action:
             case SetZone(zone):
@@ -134,13 +144,17 @@ def _walk(  # noqa: C901 - one case for each action
                 return packet, replace(verdict, fate=Fate.REJECT, rule=rule), True
             case Drop():
                 return packet, replace(verdict, fate=Fate.DROP, rule=rule), True
-            case _:  # counters and the heartbeat change no fate
+            case Beat():
+                verdict = replace(verdict, beats=True)
+            case _:  # a counter changes nothing
                 pass
     return packet, verdict, False
 
 
-def _would_hold(match: Match, packet: Packet) -> bool:
-    return bool(match.alive) and holds(match, packet, (packet.family,))
+def _passing_by(verdict: Verdict, rule: Rule, packet: Packet) -> Verdict:
+    """Return the verdict, with the rule noted where it would redirect the packet were the resolver alive."""
+    waits = isinstance(rule.action, Redirect) and rule.match.alive and holds(rule.match, packet, (packet.family,))
+    return replace(verdict, passed_by=rule) if waits and verdict.passed_by is None else verdict
 
 
 def holds(match: Match, packet: Packet, alive: Collection[Family]) -> bool:

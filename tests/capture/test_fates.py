@@ -14,8 +14,8 @@ from capturing import APP, LEASED, LINKED, LISTED, OUTSIDE, POD, PROXY, SPEC, ST
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshdns.capture.policy.plan import plan
-from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.plan import EMPTY_DATAGRAM_BYTES, plan
+from meshdns.capture.policy.ruleset import Beat, Protocol, RuleSet
 from meshdns.capture.policy.simulate import simulate
 from meshdns.capture.policy.spec import CaptureSpec, Family
 
@@ -40,6 +40,7 @@ PLACES = {
     "outside:80": (OUTSIDE, 80),
     "leased:80": (LEASED, 80),
 }
+LISTENERS = ("127.0.0.1", "::1")
 PROBES = [
     Probe(f"{sender}, {protocol.value} over {family.value}, {place}", pair[number], port, protocol, uid, gid)
     for sender, (uid, gid) in SENDERS.items()
@@ -73,6 +74,24 @@ PROBES += [
     for address in POD
     for port in (22, 80, 8080, 15008)
 ]
+
+MARKS = (0, 77, SPEC.heartbeat_mark)
+TARGETS = {
+    "the DNS port": (LISTENERS, SPEC.dns_port),
+    "the DNS port of the own address": (POD, SPEC.dns_port),
+    "another port": (LISTENERS, 15001),
+    "listed:53": (LISTED, 53),
+    "unlisted:53": (UNLISTED, 53),
+    "stub:53": (STUB, 53),
+}
+EMPTY_DATAGRAMS = [
+    Probe(f"empty from {sender}, marked {mark}, to {target} {address}", address, port, Protocol.UDP, uid, gid, mark)
+    for sender, (uid, gid) in {**SENDERS, "root": (0, 0)}.items()
+    for mark in MARKS
+    for target, (addresses, port) in TARGETS.items()
+    for address in addresses
+]
+
 
 STATEFUL_FIREWALL = """
 table inet firewall {
@@ -110,7 +129,40 @@ def test_kernel_and_simulator_agree(case: str, backend: str) -> None:
                 seen = there.send(probe)
                 if seen != (verdict.fate, verdict.port):
                     wrong.append(f"{probe.name}, resolver {'up' if alive else 'down'}: {verdict} but {seen}")
+            wrong += _wrong_heartbeats(there, rules, alive)
     assert not wrong, "\n".join(wrong[:20])
+
+
+def _wrong_heartbeats(there: World, rules: RuleSet, alive: tuple[Family, ...]) -> list[str]:
+    """Send every empty datagram; returns what the kernel takes for a heartbeat otherwise than the simulator."""
+    beats = [simulate(rules, probe.packet(udp_length=EMPTY_DATAGRAM_BYTES), alive).beats for probe in EMPTY_DATAGRAMS]
+    wrong = []
+    for wanted in (False, True) if alive else (False,):  # none that would open the switch before its time
+        sent = [probe for probe, is_beat in zip(EMPTY_DATAGRAMS, beats, strict=True) if is_beat is wanted]
+        before = _beats(there)
+        for probe in sent:
+            there.send_empty(probe)
+        counted = _beats(there) - before
+        if counted != len(sent) * wanted:
+            wrong.append(f"{counted} heartbeats among {len(sent)} that are {'all' if wanted else 'no'} heartbeats")
+            wrong += [probe.name for probe in sent if _counts(there, probe) is not wanted]
+    return wrong
+
+
+def _counts(there: World, probe: Probe) -> bool:
+    before = _beats(there)
+    there.send_empty(probe)
+    return _beats(there) > before
+
+
+def _beats(there: World) -> int:
+    """Return how many heartbeats the kernel has counted."""
+    return sum(
+        observed.packets
+        for chain in there.held().chains
+        for observed in chain.rules
+        if observed.rule and isinstance(observed.rule.action, Beat)
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
@@ -17,6 +18,10 @@ import pytest
 from capturing import APP, LISTED, PROXY, TRIED, Probe, World, spec, world
 from proving import capture
 
+from meshdns.capture.apply.install import new_record
+from meshdns.capture.apply.record import to_comments
+from meshdns.capture.dialects.observed import NOTHING
+from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import Family, OnResolverDown
@@ -111,14 +116,54 @@ def test_closed_refuses_before_the_first_heartbeat(there: World) -> None:
 
 
 def test_only_the_proxys_user_keeps_it_alive(there: World) -> None:
-    """The same datagrams from anybody else, root included, open nothing."""
+    """The same datagrams from anybody else, root included, open nothing, whatever mark they bear."""
     there.install(SPEC)
     for uid in (0, APP):
-        there.beat(uid)
+        for mark in (0, SPEC.heartbeat_mark):
+            there.beat(uid, mark)
     assert there.held().alive == frozenset()
     assert there.send(LOOKUP) == (Fate.DIRECT, None)
-    there.beat(PROXY)
+    there.beat(PROXY, 77)
     assert there.held().alive == frozenset(Family)
+
+
+@pytest.mark.parametrize("backend", TRIED)
+def test_nobody_else_keeps_a_dead_resolvers_switch_open(backend: str) -> None:
+    """Root marks its datagrams as heartbeats, to the DNS port and to a captured server, and the switch shuts."""
+    with world(backend=backend) as there:
+        there.install(SPEC)
+        there.beat()
+        forged = [
+            Probe("forged", address, port, Protocol.UDP, 0, 0, SPEC.heartbeat_mark)
+            for pair, port in ((("127.0.0.1", "::1"), SPEC.dns_port), (LISTED, 53))
+            for address in pair
+        ]
+        deadline = time.monotonic() + 15
+        while {there.send(probe) for probe in LOOKUPS} != {(Fate.DIRECT, None)}:
+            assert time.monotonic() < deadline
+            for probe in forged:
+                there.send_empty(probe)
+
+
+@pytest.mark.parametrize("backend", TRIED)
+def test_rules_that_take_marks_away_replace_rules_that_do_not(backend: str) -> None:
+    """Over an upgrade from rules without them, what is alive stays alive."""
+    with world(backend=backend) as there:
+        lasting = spec()
+        rules = plan(lasting)
+        chains = tuple(
+            replace(chain, rules=tuple(rule for rule in chain.rules if not rule.id.startswith("beat-unmark")))
+            for chain in rules.chains
+        )
+        assert sum(len(chain.rules) for chain in chains) == sum(1 for _ in rules.rules()) - 4
+        older = replace(rules, chains=chains)
+        record = replace(new_record(lasting, there.backend, "0", 0), fingerprint=older.fingerprint())
+        about = to_comments(record, there.backend.comment_length)
+        there.pod.call(lambda: there.backend.replace(older, about, NOTHING, 0))
+        there.beat()
+        assert there.install(lasting)
+        assert there.held().alive == frozenset(Family)
+        assert [there.send(probe) for probe in LOOKUPS] == [(Fate.REDIRECT, SPEC.dns_port)] * len(LOOKUPS)
 
 
 def test_a_firewall_that_closes_the_way_in_closes_the_switch(there: World) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from capture_strategies import PACKETS, SPECS
+from capturing import SPEC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.plan import EMPTY_DATAGRAM_BYTES, plan
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate, Packet, simulate
 from meshdns.capture.policy.spec import CaptureSpec, Family
+from meshdns.capture.policy.terms import LISTENER
 
 ALIVE = st.sampled_from(((), (Family.IPV4,), (Family.IPV6,), tuple(Family)))
 
@@ -57,6 +59,23 @@ def test_nothing_is_redirected_to_a_dead_resolver(spec: CaptureSpec, packet: Pac
     """Without a heartbeat no lookup and no outbound connection is redirected."""
     verdict = simulate(plan(spec), packet, ())
     assert verdict.fate is not Fate.REDIRECT or (verdict.rule is not None and "hairpin" in verdict.rule.id)
+
+
+@given(SPECS, PACKETS, ALIVE, st.sampled_from((0, 77, SPEC.heartbeat_mark)))
+def test_the_proxys_user_beats_and_nobody_else(
+    spec: CaptureSpec, packet: Packet, alive: tuple[Family, ...], mark: int
+) -> None:
+    """Its empty datagram to the DNS port is a heartbeat by whatever mark; no other packet is, by whatever way."""
+    rules = plan(spec)
+    empty = replace(packet, protocol=Protocol.UDP, in_interface="", udp_length=EMPTY_DATAGRAM_BYTES, mark=mark)
+    listener = LISTENER[packet.family].network_address
+    beat = replace(
+        empty, destination=listener, destination_port=spec.dns_port, source=None, out_interface="lo", local=True
+    )
+    for sent in (packet, empty, replace(empty, destination_port=53), beat):
+        assert not simulate(rules, sent, alive).beats or sent.uid in spec.proxy_uids
+    for uid in spec.proxy_uids:
+        assert simulate(rules, replace(beat, uid=uid), alive).beats == (packet.family in spec.families)
 
 
 @given(SPECS, PACKETS)
