@@ -10,6 +10,8 @@ from meshdns.capture.system import scope
 
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
 """Only sockets bound to an interface speak to these (RFC 4291, section 2.5.6)."""
+ROUTE: Final = "route to ::1 by way of"
+"""What a difference is about, in words."""
 
 
 def settle(spec: CaptureSpec | None) -> bool:
@@ -26,8 +28,8 @@ def differences(spec: CaptureSpec) -> tuple[str, ...]:
     """Return what is missing or too much, as lines of `- expected` and `+ live`."""
     wanted, have = _wanted(spec), scope.reachable()
     return (
-        *(f"- route to ::1 by way of {interface}" for interface in sorted(wanted - have)),
-        *(f"+ route to ::1 by way of {interface}" for interface in sorted(have - wanted)),
+        *(f"- {ROUTE} {interface}" for interface in sorted(wanted - have)),
+        *(f"+ {ROUTE} {interface}" for interface in sorted(have - wanted)),
     )
 
 

@@ -99,12 +99,11 @@ class Watch:
 
     def _tell(self, found: Installation, by: Sequence[str]) -> None:
         """Log what is not as it should be. Links come and go by themselves: that is nobody's mischief."""
-        spec = found.record.spec if found.record else self.wanted.spec
-        if found.drift and set(found.drift) <= set(scopes.differences(spec)):
+        if found.drift and all(scopes.ROUTE in line for line in found.drift):
             logger.info("links have changed, and routes by them follow: %s", "; ".join(found.drift[:SHOWN]))
             return
         what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
-        if found.drift and set(found.drift) <= set(steering.differences(spec)):
+        if found.drift and set(found.drift) <= set(steering.differences(self.wanted.spec)):
             what = "routing was changed that the rules need"
         logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
         for line in found.drift[:SHOWN]:
