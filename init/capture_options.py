@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import reduce
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
 import click
@@ -13,7 +14,6 @@ from meshdns.capture.apply.backend import AUTO, BACKENDS
 from meshdns.capture.policy.spec import (
     Address,
     InboundMode,
-    Network,
     OnResolverDown,
     PoolRest,
     Server,
@@ -35,13 +35,10 @@ from meshdns.init.parameters import (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 SETTINGS: Final = Settings("capture")
-EVERYTHING: Final[tuple[Network, ...]] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-POOLS: Final[tuple[Network, ...]] = (defaults.POOL4, defaults.POOL6)
-MAX_RESOLV_CONF_BYTES: Final = 1024 * 1024
 MAX_MARK: Final = 2**32 - 1
+_MARK: Final = r"0[xX][0-9a-fA-F]{1,8}|[1-9][0-9]{0,9}"
 
 
 class ZonedAddressType(click.ParamType[tuple[Address, str | None]]):
@@ -86,10 +83,7 @@ class MarkType(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
         """Return the mark, 1 to 2**32-1: 0 is what every packet has that nobody marked."""
-        try:
-            mark = int(str(value), 0)
-        except ValueError:
-            mark = 0
+        mark = int(str(value), 0) if re.fullmatch(_MARK, str(value)) else 0
         if not 1 <= mark <= MAX_MARK:
             self.fail(f"{value!r} is not a mark: give a number from 1 to {MAX_MARK}, such as 1337 or 0x539", param, ctx)
         return mark
@@ -157,7 +151,7 @@ _OUTBOUND: Final = (
         "--outbound-cidr",
         many=True,
         type=Keyword(CIDR, "*"),
-        help=f"Destinations whose TCP is captured; '*' for all.  [default: {POOLS[0]}, {POOLS[1]}]",
+        help=f"Destinations whose TCP is captured; '*' for all.  [default: {defaults.POOL4}, {defaults.POOL6}]",
     ),
     SETTINGS.option("--outbound-ports", many=True, type=PORT_RANGE, help="TCP ports captured wherever they are."),
     SETTINGS.option("--exclude-outbound-cidr", many=True, type=CIDR, help="Destinations whose TCP is left alone."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
@@ -27,9 +28,12 @@ class Output(io.FileIO):
         """Write what the stream takes; returns how much that was, all of it where it is lost."""
         if self.failure is None:
             try:
-                return super().write(data)
+                while (taken := super().write(data)) is None:
+                    select.select([], [self], [])  # somebody made it non-blocking, and its reader is slow
             except OSError as error:
                 self.failure = error
+            else:
+                return taken
         return memoryview(data).nbytes
 
 

@@ -323,6 +323,7 @@ REFUSED = {
     "a short time": (["--heartbeat-timeout", "0.01"], "'0.01' is out of range: give seconds from 0.1"),
     "a server": (["--dns-servers", "ns1.example"], "'ns1.example' is not an IP address"),
     "a mark": (["--proxy-mark", "0"], "'0' is not a mark"),
+    "a mark in Python's spelling": (["--proxy-mark", "1_3"], "'1_3' is not a mark"),
     "a choice": (["--on-resolver-down", "ajar"], "ajar"),
     "all groups and some": (["--owner-group", "all,5"], "--owner-group all"),
     "all servers and some": (["--dns-servers", "all,1.1.1.1"], "--dns-servers all"),
@@ -344,7 +345,7 @@ def test_what_cannot_be_meant_is_refused(pod: Pod, name: str) -> None:
     assert pod.place.ruleset() == ""
 
 
-def test_no_iptables_text_yet_is_a_usage_error(pod: Pod) -> None:
+def test_a_format_that_nobody_has_is_a_usage_error(pod: Pod) -> None:
     """A form that `plan` does not know is refused, naming those it knows."""
     refused = pod.capture("plan", "--format", "yaml")
     assert refused.code == 2

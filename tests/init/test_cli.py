@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,22 @@ def test_output_that_cannot_be_written_is_told(unbuffered: str, arguments: list[
         )
     told = "meshdns: cannot write the output: no space left on device: the command itself ended with 0\n"
     assert (done.returncode, done.stderr) == ((3, told) if code == 0 else (code, None))
+
+
+def test_a_reader_who_is_slow_gets_everything() -> None:
+    """Also where somebody has made the pipe non-blocking, all that is printed arrives."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "meshdns.init.cli", "capture", "install", "--help"]
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        time.sleep(0.5)  # until its output is more than the pipe holds
+        with os.fdopen(reader, "rb") as pipe:
+            text = pipe.read()
+        assert process.stderr
+        assert (process.wait(30), process.stderr.read()) == (0, b"")
+    assert text == subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
 
 
 @pytest.mark.parametrize(
