@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from capturing import SPEC, servers, spec
+from capturing import LINKED, SPEC, TRIED, Probe, servers, spec, world
 from namespaces import Namespace, namespace, veth
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
 from proving import MESHDNS, capture, delete_rules
@@ -23,6 +23,8 @@ from meshdns.capture.apply.install import inspect, install, new_record
 from meshdns.capture.apply.watch import Watch, _look
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.errors import ApplyError
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import PoolRest, Server
 from meshdns.capture.system import scope
 from meshdns.capture.system.events import RoutingEvents
@@ -240,6 +242,28 @@ def test_follows_links_that_come_and_go(linked: Namespace) -> None:
         linked.run("ip", "link", "delete", "late0")
         assert _eventually(lambda: linked.call(scope.reachable) == {"eth0", "eth1"})
         assert _is_in_order(linked)
+
+
+@pytest.mark.parametrize("backend", TRIED)
+def test_lookups_by_a_link_that_flapped_are_captured_again(backend: str) -> None:
+    """What a connected socket sends to a nameserver on the link reaches the resolver again, by any backend."""
+    lookups = [Probe(protocol.value, LINKED, 53, protocol) for protocol in (Protocol.UDP, Protocol.TCP)]
+    with world(backend=backend) as there:
+        there.install(spec(dns_servers=servers(LINKED)))
+        there.beat()
+
+        def are_captured() -> bool:
+            with contextlib.suppress(OSError):  # no address yet, or no route
+                return [there.send(probe) for probe in lookups] == [(Fate.REDIRECT, there.dns_port)] * len(lookups)
+            return False
+
+        assert are_captured()
+        with there.pod.running(MESHDNS, "capture", "watch") as process:
+            assert "watching" in next(_lines_of(process))
+            there.pod.run("ip", "link", "set", "eth0", "down")
+            assert not are_captured()
+            there.pod.run("ip", "link", "set", "eth0", "up")
+            assert _eventually(are_captured)
 
 
 IRRELEVANT = ("route add 192.0.2.0/24 dev eth0", "-6 route add 2001:db8::/32 dev eth0", "-6 route delete 2001:db8::/32")
