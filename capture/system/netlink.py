@@ -29,6 +29,7 @@ LO: Final = 1
 """The loopback device has this number in every namespace (LOOPBACK_IFINDEX in include/net/net_namespace.h)."""
 RULE_PRIORITY: Final = 133
 """Behind the table `local`, before `main` and what tools for containers put in front of it."""
+WHOLE_MARK: Final = 0xFFFFFFFF
 ADDRESS_METRIC: Final = 1337
 """Tells our address from one that somebody else added."""
 _FAMILY: Final = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
@@ -110,21 +111,24 @@ Steering = MarkRule | LocalRoute | LoopbackAddress
 def steering() -> dict[Steering, bool]:
     """Return what steers in this namespace, and whether it is ours to remove."""
     with IPRoute() as ip:
-        return {**dict.fromkeys(_rules(ip), True), **dict.fromkeys(_local_routes(ip), True), **dict(_addresses(ip))}
+        # Where the same stands there twice, ours last: that one is to be removed.
+        found: list[tuple[Steering, bool]] = [*_rules(ip), *_local_routes(ip), *_addresses(ip)]
+        return dict(sorted(found, key=lambda one: one[1]))
 
 
-def _rules(ip: IPRoute) -> Iterator[MarkRule]:
+def _rules(ip: IPRoute) -> Iterator[tuple[MarkRule, bool]]:
     for family, number in _FAMILY.items():
         for rule in ip.get_rules(family=number):
             owner, priority, mark = (rule.get_attr(f"FRA_{name}") for name in ("PROTOCOL", "PRIORITY", "FWMARK"))
-            if (owner, priority) == (OWNER, RULE_PRIORITY) and mark:
-                yield MarkRule(family, mark, rule.get_attr("FRA_TABLE"))
+            if priority == RULE_PRIORITY and mark and rule.get_attr("FRA_FWMASK") == WHOLE_MARK:
+                yield MarkRule(family, mark, rule.get_attr("FRA_TABLE")), owner == OWNER
 
 
-def _local_routes(ip: IPRoute) -> Iterator[LocalRoute]:
+def _local_routes(ip: IPRoute) -> Iterator[tuple[LocalRoute, bool]]:
+    """Yield somebody else's too, such as istio-iptables': it does what ours would, and the kernel takes no second."""
     for route in ip.route("dump", family=socket.AF_UNSPEC):
-        if (route["proto"], route["type"], route["dst_len"]) == (OWNER, RTN_LOCAL, 0):
-            yield LocalRoute(_FAMILY_OF[route["family"]], route.get_attr("RTA_TABLE"))
+        if (route["type"], route["dst_len"]) == (RTN_LOCAL, 0):
+            yield LocalRoute(_FAMILY_OF[route["family"]], route.get_attr("RTA_TABLE")), route["proto"] == OWNER
 
 
 def _addresses(ip: IPRoute) -> Iterator[tuple[LoopbackAddress, bool]]:

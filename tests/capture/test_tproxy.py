@@ -225,16 +225,20 @@ def test_damage_is_drift_and_is_mended(pod: World, name: str) -> None:
 
 
 def test_what_others_put_there_is_left(pod: World) -> None:
-    """Rules, routes and the same address of somebody else outlive an install and an uninstall."""
+    """Rules, routes and addresses of somebody else, the same as ours too, outlive an uninstall, and are no drift."""
     for words in (
         ("rule", "add", "priority", "133", "fwmark", "8", "lookup", "133"),
+        ("rule", "add", "priority", "133", "fwmark", "1337", "lookup", "133"),
         ("route", "add", "local", "192.0.2.0/24", "dev", "lo", "table", "133"),
+        ("route", "add", "local", "default", "dev", "lo", "table", "133"),
+        ("-6", "route", "add", "local", "default", "dev", "lo", "table", "133"),
         ("address", "add", "::6/128", "dev", "lo", "nodad"),
     ):
         pod.pod.run("ip", *words)
     before = _routing(pod.pod)
     pod.install(TPROXY)
     assert pod.pod.call(lambda: inspect(pod.backend)).condition is Condition.SAME
+    assert not pod.install(TPROXY)
     pod.uninstall()
     assert _routing(pod.pod) == before
 
