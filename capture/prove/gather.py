@@ -26,6 +26,7 @@ from meshdns.capture.system.holders import Program, holders
 from meshdns.capture.system.listeners import Listener, listeners
 from meshdns.capture.system.netlink import routes
 from meshdns.capture.system.nftables import has_table
+from meshdns.capture.system.proc import net_lines
 from meshdns.capture.system.runner import demand, run
 from meshdns.capture.system.xtables import legacy_tables
 
@@ -67,11 +68,11 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
         legacy_rules=legacy_rules,
         nft_rules=nft_rules,
         hosts_line=_hosts_line(),
-        interfaces=frozenset(name for _, name in socket.if_nameindex()),
+        interfaces=frozenset(line.partition(":")[0].strip() for line in net_lines("dev")[2:]),
         lo_up=_is_up("lo"),
         listeners=found,
         programs_at=_programs_at(spec, found, unseen),
-        reachable={destination: route is not None for destination, route in routes(destinations).items()},
+        reachable=_reachable(destinations, unseen),
         pool_routes=tuple(_pool_routes(spec.pools)),
         forwarders={name: _nameservers(path) for name, path in FORWARDERS.items() if Path(path).exists()},
         caches=frozenset(name for name, path in CACHES.items() if Path(path).exists()),
@@ -154,6 +155,14 @@ def _legacy_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None
         chains |= set(re.findall(r"^:(\S+)", done.output, re.MULTILINE))
         rules += sum(line.startswith("-A") and "MESHDNS" not in line for line in done.output.splitlines())
     return frozenset(chains), rules
+
+
+def _reachable(destinations: Iterable[Address], unseen: list[str]) -> dict[Address, bool]:
+    try:
+        return {destination: route is not None for destination, route in routes(destinations).items()}
+    except PreflightError as error:
+        unseen.append(f"whether there are routes to nameservers and pools: {error}")
+        return {}
 
 
 def _hosts_line() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 from meshdns.capture.errors import PreflightError
@@ -40,13 +40,9 @@ class _Events:
     """A socket that is readable when the kernel has told something in one of its groups."""
 
     def __init__(self, what: str, protocol: int, *groups: int) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
         try:
-            self._socket.bind((0, 0))
-            for group in groups:
-                self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+            self._socket = _member_of(protocol, groups)
         except OSError as error:
-            self._socket.close()
             fix = ": CAP_NET_ADMIN is missing: run as root or grant it" if error.errno == errno.EPERM else ""
             raise PreflightError(f"cannot watch {what}: {error.strerror}{fix}") from error
 
@@ -71,6 +67,18 @@ class _Events:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+
+def _member_of(protocol: int, groups: Iterable[int]) -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    try:
+        made.bind((0, 0))
+        for group in groups:
+            made.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class RuleEvents(_Events):

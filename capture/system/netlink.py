@@ -5,6 +5,7 @@ Imported only where it is needed: it costs 190 ms and 24 MB.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -34,7 +35,10 @@ ADDRESS_METRIC: Final = 1337
 """Tells our address from one that somebody else added."""
 _FAMILY: Final = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _FAMILY_OF: Final = {number: family for family, number in _FAMILY.items()}
-_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.ENODEV})
+_NO_ROUTE: Final = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.ENODEV}
+    | {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}  # a kernel without IPv6
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,11 @@ class Route:
 
 
 def routes(destinations: Iterable[Address]) -> dict[Address, Route | None]:
-    """Return the route to each destination in this namespace, None where there is none; needs no privilege."""
-    with IPRoute() as ip:
+    """Return the route to each destination in this namespace, None where there is none; needs no privilege.
+
+    PreflightError: netlink is out of reach.
+    """
+    with _opened("read the routes") as ip:
         names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()}
         return {destination: _route(ip, names, destination) for destination in dict.fromkeys(destinations)}
 
@@ -110,7 +117,7 @@ Steering = MarkRule | LocalRoute | LoopbackAddress
 
 def steering() -> dict[Steering, bool]:
     """Return what steers in this namespace, and whether it is ours to remove."""
-    with IPRoute() as ip:
+    with _opened("read the routes") as ip:
         # Where the same stands there twice, ours last: that one is to be removed.
         found: list[tuple[Steering, bool]] = [*_rules(ip), *_local_routes(ip), *_addresses(ip)]
         return dict(sorted(found, key=lambda one: one[1]))
@@ -153,7 +160,7 @@ def remove_steering(one: Steering) -> None:
 
 def _change(command: str, one: Steering) -> int:
     try:
-        with IPRoute() as ip:
+        with _opened(f"change the {one}") as ip:
             match one:
                 case MarkRule(family, mark, table):
                     known = {"priority": RULE_PRIORITY, "protocol": OWNER}
@@ -167,6 +174,16 @@ def _change(command: str, one: Steering) -> int:
     except NetlinkError as error:
         return int(error.code)
     return 0
+
+
+@contextlib.contextmanager
+def _opened(what: str) -> Iterator[IPRoute]:
+    try:
+        ip = IPRoute()
+    except OSError as error:
+        raise PreflightError(f"cannot {what}: netlink says: {error.strerror}") from error
+    with ip:
+        yield ip
 
 
 def _error(what: str, code: int) -> CaptureError:

@@ -5,10 +5,12 @@ Every command that installs, removes or compares asks; hardly any of them finds 
 
 from __future__ import annotations
 
+import errno
 import struct
 from ipaddress import IPv6Address
 from typing import Final
 
+from meshdns.capture.errors import PreflightError
 from meshdns.capture.system import rawnetlink
 from meshdns.capture.system.proc import net_lines
 
@@ -24,7 +26,7 @@ _RULE_HEADER: Final = struct.Struct("=BBBBBBBBI")
 
 
 def is_steered() -> bool:
-    """Return whether a rule of ours, or the address that we may have added, is there."""
+    """Return whether a rule of ours, or the address that we may have added, is there; PreflightError: who knows."""
     return OWNER in _rule_owners() or _has_pass_through()
 
 
@@ -34,7 +36,12 @@ def _has_pass_through() -> bool:
 
 def _rule_owners() -> set[int]:
     every_family = _RULE_HEADER.pack(*[0] * 9)
-    rules = rawnetlink.ask(rawnetlink.ROUTE, _GET_RULE, rawnetlink.DUMP, every_family)
+    try:
+        rules = rawnetlink.ask(rawnetlink.ROUTE, _GET_RULE, rawnetlink.DUMP, every_family)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return set()  # a kernel without ip rules
+        raise PreflightError(f"cannot read the ip rules: netlink says: {error.strerror}") from error
     return {
         value[0]
         for rule in rules
