@@ -145,6 +145,8 @@ def explain(  # noqa: PLR0913 - one parameter for each question about a packet
         click.echo("assumed: the resolver is up (`meshdns capture status` tells)")
     if destination != named and not as_json:
         click.echo(f"packets to that address go to {destination}")
+    if packet.out_interface == ELSEWHERE and _is_on_a_link(destination) and not as_json:
+        click.echo(f"assumed: an interface that no rule names; its sender must name one: {destination}%eth0")
     if verdict.rule is None and verdict.passed_by is None and dport == DNS.first and not as_json:
         click.echo(f"captured nameservers: {', '.join(map(str, spec.dns_servers)) or 'none'}")
 
@@ -167,9 +169,13 @@ def _by_one_way(zone: str | None, out_interface: str | None, in_interface: str |
 
 def _is_local(address: Address, zone: str | None) -> bool:
     """Return whether it is this machine's; the same link-local address may be somebody else's on another link."""
-    if zone and isinstance(address, IPv6Address) and address.is_link_local:
+    if zone and _is_on_a_link(address):
         return zone in scope.holders(address)
     return address.is_loopback or address in addresses()
+
+
+def _is_on_a_link(address: Address) -> bool:
+    return isinstance(address, IPv6Address) and address.is_link_local
 
 
 def _inspect(ctx: click.Context, backend: Backend, options: dict[str, object]) -> Installation:

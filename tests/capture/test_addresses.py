@@ -125,6 +125,15 @@ def test_explain_says_where_it_goes_instead(there: World) -> None:
     assert list(json.loads(capture(there.pod, *asked, "--json").stdout)) == ["verdict", "port", "rule", "reason"]
 
 
+def test_explain_says_that_it_takes_an_interface(there: World) -> None:
+    """No packet leaves for a link-local address without an interface: what is assumed of one is told, only there."""
+    asked = ("explain", "--uid", "1000", "--proto", "udp", "--dport", "53", "--dst")
+    assumed = "assumed: an interface that no rule names; its sender must name one: "
+    assert f"{assumed}fe80::53%eth0\n" in capture(there.pod, *asked, "fe80::53").stdout
+    for arguments in (("fe80::53%eth0",), ("fe80::53", "--out-interface", "eth0"), (LISTED[1],), (OWN,)):
+        assert assumed not in capture(there.pod, *asked, *arguments).stdout
+
+
 def test_explain_goes_one_way(there: World) -> None:
     """A zone and an option that name the same interface agree, also by number; with different ones exit 2 says so."""
     asked = ("explain", "--uid", "1000", "--proto", "udp", "--dst", "fe80::53%500", "--dport", "53", "--out-interface")
