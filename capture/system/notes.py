@@ -79,28 +79,38 @@ def watching() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def attended(kind: str) -> Iterator[None]:
-    """Be known, for the length of a block, as one who attends to something; it ends with the process, too."""
+    """Be known, for the length of a block, as the one who attends to something; it ends with the process, too.
+
+    Waits while another attends to it, and so is there when that one ends. PreflightError where nothing can be written.
+    """
     path = _attendance(kind)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.fstat(descriptor).st_nlink:
-            break
-        os.close(descriptor)  # the last one removed it between our open and our lock
+    descriptor = _attend(path)
     try:
         yield
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_file(path)
     finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         os.close(descriptor)
 
 
+def _attend(path: str) -> int:
+    try:
+        os.makedirs(LOCKS, mode=0o755, exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)  # the last one removed it between our open and our lock
+    except OSError as error:
+        raise PreflightError(f"cannot attend to {path}: {error.strerror}") from error
+
+
 def is_attended(kind: str) -> bool:
-    """Return whether anybody attends to it."""
+    """Return whether anybody attends to it; any number may ask at once, and none takes another for an answer."""
     try:
         with open(_attendance(kind), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
