@@ -49,8 +49,10 @@ def entered(target: str | None) -> Iterator[None]:
     here = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(there, target)
-        yield
-        _enter(here, OWN)
+        try:
+            yield
+        finally:
+            _enter(here, OWN)
     finally:
         os.close(there)
         os.close(here)
