@@ -6,10 +6,11 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from typing import Final
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from typing import IO, Final
 
-from meshdns.capture.errors import PreflightError
+from meshdns.capture.errors import ApplyError, PreflightError
 from meshdns.capture.system.runner import READ_BYTES, environment_of_programs
 
 PR_SET_PDEATHSIG: Final = 1
@@ -17,25 +18,37 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def stream(arguments: Sequence[str], stop: int) -> Iterator[str]:
-    """Run a program and yield its lines as they come, until it ends or the descriptor `stop` is readable."""
+    """Run a program and yield its lines as they come, until the descriptor `stop` is readable.
+
+    PreflightError: it cannot be run. ApplyError: it ended by itself, and why.
+    """
+    with tempfile.TemporaryFile() as errors, _started(arguments, errors) as process:
+        try:
+            if (yield from _lines(process, stop)):
+                return
+            code = process.wait()
+        finally:
+            process.kill()
+        errors.seek(0)
+        said = " ".join(errors.read(READ_BYTES).decode(errors="replace").split())
+        why = f"exit code {code}: {said}" if said else f"exit code {code}"
+        raise ApplyError(f"cannot go on reading from `{' '.join(arguments)}`: it ended by itself: {why}")
+
+
+def _started(arguments: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
         # In a session of its own: ^C is for us, and we end it.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             start_new_session=True,
             env=environment_of_programs(),
             preexec_fn=_die_with_us,  # noqa: PLW1509 - one system call, and no thread of ours holds a lock for it
         )
     except OSError as error:
         raise PreflightError(f"cannot run {arguments[0]}: {error.strerror}") from error
-    with process, selectors.DefaultSelector() as selector:
-        try:
-            yield from _lines(process, selector, stop)
-        finally:
-            process.kill()
 
 
 def _die_with_us() -> None:
@@ -44,16 +57,19 @@ def _die_with_us() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _lines(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, stop: int) -> Iterator[str]:
+def _lines(process: subprocess.Popen[bytes], stop: int) -> Generator[str, None, bool]:
+    """Yield the lines that a program writes; returns whether `stop` ended them, and not the program."""
     if process.stdout is None:
-        return
+        return False
     descriptor = process.stdout.fileno()
-    selector.register(descriptor, selectors.EVENT_READ)
-    selector.register(stop, selectors.EVENT_READ)
-    rest = b""
-    while stop not in {key.fd for key, _ in selector.select()}:
-        data = os.read(descriptor, READ_BYTES)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        selector.register(stop, selectors.EVENT_READ)
+        rest = b""
+        while stop not in {key.fd for key, _ in selector.select()}:
+            data = os.read(descriptor, READ_BYTES)
+            if not data:
+                return False
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+    return True

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from capturing import APP, LISTED, PROXY, UNLISTED, spec
@@ -37,9 +38,11 @@ def _install(there: Namespace, backend: str) -> None:
 
 
 @contextlib.contextmanager
-def _tracing(there: Namespace, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def _tracing(
+    there: Namespace, *options: str, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `trace`, from when packets are followed."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**(environment or os.environ), "PYTHONUNBUFFERED": "1"}
     with there.running(MESHDNS, "capture", "trace", *options, environment=environment) as process:
         deadline = time.monotonic() + WITHIN_S
         while "inet meshdns_trace" not in there.ruleset() and time.monotonic() < deadline:
@@ -143,6 +146,66 @@ def test_what_a_killed_trace_leaves_uninstall_removes(there: Namespace) -> None:
     with _tracing(there) as process:
         process.kill()
         process.wait()
+    capture(there, "uninstall")
+    assert there.ruleset() == ""
+
+
+FAILING = """#!/bin/sh
+case "$*" in *%s*) echo "out of order" >&2; exit 7 ;; esac
+PATH=%s
+exec nft "$@"
+"""
+
+
+def _failing(path: Path, at: str) -> dict[str, str]:
+    """Return the environment of whoever gets an nft that fails at some of its commands."""
+    program = path / "nft"
+    program.write_text(FAILING % (at, os.environ["PATH"]))
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+
+
+def test_it_says_that_nft_has_ended(there: Namespace, tmp_path: Path) -> None:
+    """Where nft ends by itself, exit 4 and what it said: a trace that tells nothing must not look like no packets."""
+    _install(there, "nft")
+    before = there.ruleset()
+    done = there.run(MESHDNS, "capture", "trace", check=False, environment=_failing(tmp_path, "monitor"))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "it ended by itself: exit code 7: out of order" in done.stderr
+    assert there.ruleset() == before
+    with _tracing(there) as process:
+        deadline = time.monotonic() + WITHIN_S
+        while not (children := _children(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(children[0], signal.SIGKILL)
+        assert process.wait(WITHIN_S) == 4
+        assert process.stdout
+        assert b"it ended by itself: exit code -9\n" in process.stdout.read()
+    assert there.ruleset() == before
+
+
+def _children(pid: int) -> list[int]:
+    """Return the programs that a process follows: those that monitor."""
+    found = []
+    for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # another one, which has just ended
+            if b"monitor" in Path(f"/proc/{number}/cmdline").read_bytes():
+                found.append(int(number))
+    return found
+
+
+def test_a_table_that_stays_is_told(there: Namespace, tmp_path: Path) -> None:
+    """Where the second table cannot be removed, neither `trace` nor `uninstall` ends as if it were."""
+    _install(there, "nft")
+    with _tracing(there, environment=_failing(tmp_path, "delete*meshdns_trace")) as process:
+        process.terminate()
+        assert process.wait(WITHIN_S) == 4
+    done = there.run(
+        MESHDNS, "capture", "uninstall", check=False, environment=_failing(tmp_path, "delete*meshdns_trace")
+    )
+    assert (done.returncode, "removed" in done.stdout) == (4, False)
+    assert "cannot remove the table inet meshdns_trace, which follows packets: nft says: out of order" in done.stderr
+    assert "inet meshdns_trace" in there.ruleset()
     capture(there, "uninstall")
     assert there.ruleset() == ""
 
