@@ -152,6 +152,10 @@ def _legacy_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None
         except PreflightError as error:
             unseen.append(f"the rules of iptables-legacy: {error}")
             return None, None
+        if done.exit_code:
+            said = " ".join(done.errors.split()) or f"exit code {done.exit_code}"
+            unseen.append(f"the rules of iptables-legacy: {program} says: {said}")
+            return None, None
         chains |= set(re.findall(r"^:(\S+)", done.output, re.MULTILINE))
         rules += sum(line.startswith("-A") and "MESHDNS" not in line for line in done.output.splitlines())
     return frozenset(chains), rules

@@ -308,3 +308,14 @@ def test_root_of_a_user_namespace_lacks_the_capability() -> None:
     with pod() as there:
         assert ("capability", "error") in ids(told(there, by=("unshare", "--map-root-user"))[0])
         assert "capability" not in {name for name, _ in ids(told(there)[0])}
+
+
+def test_legacy_rules_that_may_not_be_read_are_not_called_absent() -> None:
+    """Who may see that there are legacy tables, and not read them, is told so; nothing is concluded from it."""
+    with pod() as there:
+        there.run("iptables-legacy", "-w", "5", "-t", "nat", "-N", "PROXY_INIT_OUTPUT")
+        found, _ = told(there, by=("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"))
+        assert any(
+            what.startswith("the rules of iptables-legacy: iptables-legacy-save says: ") for what in found["unseen"]
+        )
+        assert "other-mesh" in {name for name, _ in ids(told(there)[0])}
