@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from meshdns.capture.apply.choice import installed
+from meshdns.capture.apply.choice import installed, with_others
 from meshdns.capture.apply.install import inspect
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.dialects.nft.render import NAME
@@ -20,7 +20,7 @@ def standing(name: str) -> Standing:
     backend = installed(name)
     by_nft = backend.name == "nft"
     try:
-        found = inspect(backend)
+        found = with_others(inspect(backend), backend)
     except MissingProgramError as error:
         left = has_table(NAME) if by_nft else heartbeats(HEARTBEATS) is not None
         return Standing(unseen=str(error), missing=("nft" if by_nft else "iptables") if left else "")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from capturing import LISTED, PROXY
+from capturing import LISTED, PROXY, spec
 from diagnosing import ORDINARY, OTHER, SERVERS, ids, listening, told, until_told, without
 from namespaces import Namespace
 from proving import capture, delete_rules, pod, resolver
+
+from meshdns.capture.apply.backend import BACKENDS
+from meshdns.capture.apply.install import install, new_record
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network and mount namespaces")
 
@@ -119,6 +123,18 @@ def test_rules_that_somebody_changed(there: Namespace, backend: str) -> None:
         else:
             there.run(*empty.split())
         assert ("rules-changed", "warning") in ids(told(there, options=())[0])
+
+
+@pytest.mark.parametrize(("holds", "beside"), [("nft", "iptables-legacy"), ("iptables-legacy", "nft")])
+def test_a_second_installation_beside_the_first(there: Namespace, holds: str, beside: str) -> None:
+    """What another backend of ours holds too is told, as by `status`, until an installation removes it."""
+    for made in (BACKENDS[beside](), BACKENDS[holds]()):
+        there.call(partial(install, made, new_record(spec(), made, "1", 1)))
+    found, _ = told(there, options=(f"--backend={holds}",))
+    (finding,) = (each for each in found["findings"] if each["id"] == "rules-changed")
+    assert f"also installed with {beside}" in finding["cause"]
+    capture(there, "install", *SERVERS, f"--backend={holds}")
+    assert "rules-changed" not in {name for name, _ in ids(told(there, options=())[0])}
 
 
 SAVE = {
