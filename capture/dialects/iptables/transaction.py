@@ -68,7 +68,9 @@ class IptablesBackend:
     def read(self) -> Observed:
         """Return what of ours is in the tables; creates nothing."""
         remembered = heartbeats(HEARTBEATS)
-        return parse(self._tables(), None if remembered is None else Heartbeats(remembered, *ticks()))
+        # What time it is counts now: reading the tables may take as long as a heartbeat lasts.
+        found = None if remembered is None else Heartbeats(remembered, *ticks())
+        return parse(self._tables(), found)
 
     def visible(self, rules: RuleSet) -> RuleSet:
         """Return `rules` as `read` would give them back."""
