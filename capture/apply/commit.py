@@ -187,6 +187,15 @@ def _write(pending_now: Pending) -> None:
 
 
 def _read() -> Pending | None:
+    """Return what was noted about this namespace, None where it may have been about one that is gone.
+
+    A kernel that does not tell the two apart leaves one proof: whoever waits keeps the namespace that it waits in.
+    """
+    found = _noted()
+    return found if found and (notes.are_of_here() or notes.is_attended(_waiting(found.id))) else None
+
+
+def _noted() -> Pending | None:
     content = notes.read(NOTE)
     if content is None:
         return None

@@ -4,7 +4,7 @@ Without pyroute2, which costs 190 ms: setns(2) and /proc/net say all that is nee
 """
 
 # pathlib costs 5 ms: see proc.py
-# ruff: noqa: PTH103, PTH108, PTH116
+# ruff: noqa: PTH103, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
@@ -28,6 +29,11 @@ NAMED: Final = "/run/netns"
 """Where `ip netns add` keeps names."""
 OWN: Final = "/proc/thread-self/ns/net"
 LOCKS: Final = "/run/meshdns"
+SO_NETNS_COOKIE: Final = 71
+"""asm-generic/socket.h"""
+COOKIE_BYTES: Final = 8
+BOOT: Final = "/proc/sys/kernel/random/boot_id"
+"""random(4)"""
 LOCK_WAIT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.05
 
@@ -143,8 +149,30 @@ def alone(kind: str) -> Iterator[None]:
 
 
 def about_this(kind: str) -> str:
-    """Return the path of what is kept on disk about this namespace, one file for each kind."""
+    """Return the path of a file that says something about this namespace by a lock on it, one for each kind.
+
+    The number of an inode is given to another namespace as soon as this one is gone. But where somebody holds the lock
+    it is not gone: whoever does lives in it.
+    """
     return f"{LOCKS}/{kind}-{os.stat(OWN).st_ino}"
+
+
+def about_this_alone(kind: str) -> str | None:
+    """Return the path of a file that says something about this namespace and never about another.
+
+    It is named by the namespace's cookie, which no other has until the machine is started again (Linux 5.14), and by
+    that start, which /run of a container may outlive. None where the kernel tells no cookie.
+    """
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket  # noqa: PLC0415 - see rawnetlink.py
+
+    try:
+        with contextlib.closing(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)) as any_of_here:
+            cookie = any_of_here.getsockopt(SOL_SOCKET, SO_NETNS_COOKIE, COOKIE_BYTES)
+        with open(BOOT, encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        return None
+    return f"{LOCKS}/{kind}-{int.from_bytes(cookie, sys.byteorder)}-{boot}"
 
 
 def _take(kind: str) -> contextlib.AbstractContextManager[object] | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from meshdns.capture.errors import PreflightError
-from meshdns.capture.system.namespace import LOCKS, about_this, remove_file
+from meshdns.capture.system.namespace import LOCKS, about_this, about_this_alone, remove_file
 
 MAX_NOTE_BYTES: Final = 4 * 1024 * 1024
 WATCH: Final = "watch"
@@ -25,7 +25,7 @@ WATCH: Final = "watch"
 def read(kind: str) -> bytes | None:
     """Return the note of that kind about this namespace, None where there is none that we may read."""
     try:
-        with open(about_this(kind), "rb") as file:
+        with open(_place(kind), "rb") as file:
             return file.read(MAX_NOTE_BYTES)
     except OSError:
         return None
@@ -33,7 +33,7 @@ def read(kind: str) -> bytes | None:
 
 def write(kind: str, content: bytes) -> None:
     """Leave a note, in place of an older one at once; PreflightError where nothing can be written."""
-    path = about_this(kind)
+    path = _place(kind)
     new = f"{path}.new"
     try:
         os.makedirs(LOCKS, mode=0o755, exist_ok=True)
@@ -47,9 +47,22 @@ def write(kind: str, content: bytes) -> None:
 
 
 def remove(kind: str) -> None:
-    """Take a note away, there or not."""
-    with contextlib.suppress(OSError):
-        os.unlink(about_this(kind))
+    """Take a note away, there or not; also one that an older version has left, which knows a namespace by its inode."""
+    for path in {_place(kind), about_this(kind)}:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def are_of_here() -> bool:
+    """Return whether every note that is found was left in this very namespace.
+
+    Where not, because the kernel is older than 5.14, it may be of one that is gone and had the same inode.
+    """
+    return about_this_alone("") is not None
+
+
+def _place(kind: str) -> str:
+    return about_this_alone(kind) or about_this(kind)
 
 
 @contextlib.contextmanager
@@ -124,4 +137,5 @@ def _attendance(kind: str) -> str:
 
 def dismiss_watch() -> None:
     """Tell the watch of this namespace, if any, that what it watches is about to be removed on purpose."""
-    remove(WATCH)
+    with contextlib.suppress(OSError):
+        os.unlink(about_this(WATCH))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from namespaces import Namespace, namespace
-from other_meshdns import OTHER_OPTIONS, OTHER_RULES, other_meshdns
+from other_meshdns import OTHER_OPTIONS, OTHER_RULES, Edit, other_meshdns
 from proving import MESHDNS, capture
 
 from meshdns.capture.apply.commit import RETRY_S
@@ -113,11 +113,10 @@ def test_a_killed_install_comes_back_as_well(pod: Namespace) -> None:
 
 def test_nothing_waits_for_a_trial_that_has_ended(pod: Namespace) -> None:
     """The process that waits ends with the trial: confirmed, nothing comes back and nothing is left running."""
-    before = _waiting()
     capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
-    assert _eventually(lambda: len(_waiting() - before) == 1)
+    assert _eventually(lambda: len(_waiting(pod)) == 1)
     capture(pod, "confirm")
-    assert _eventually(lambda: _waiting() <= before)
+    assert _eventually(lambda: not _waiting(pod))
     assert _servers(pod) == ["10.96.0.10"]
 
 
@@ -132,10 +131,8 @@ WAYS_OUT: dict[str, tuple[str, ...]] = {
 def test_a_trial_that_nobody_ends_is_told(pod: Namespace, way_out: str) -> None:
     """Where whoever waits is killed, `confirm` is too late and `status` says so, with two ways out that work."""
     capture(pod, "install", *FIRST)
-    before = _waiting()
     capture(pod, "install", *SECOND, "--commit-timeout", TRIAL_S)
-    (waiting,) = _waiting() - before
-    os.kill(int(waiting), signal.SIGKILL)
+    _kill_who_waits(pod)
     assert _eventually(lambda: _status(pod)["trial_abandoned"] is True)
     assert _status(pod)["confirm_within_s"] is None
     late = capture(pod, "confirm", check=False)
@@ -147,7 +144,7 @@ def test_a_trial_that_nobody_ends_is_told(pod: Namespace, way_out: str) -> None:
     named = re.search(r"`meshdns capture (revert \w+)`", told)
     assert named
     capture(pod, *(WAYS_OUT[way_out] or named[1].split()))
-    assert _eventually(lambda: _waiting() <= before)
+    assert _eventually(lambda: len(_waiting(pod)) == (way_out == "install on trial"))
     assert _servers(pod) == (["10.96.0.10"] if way_out == "revert" else ["10.96.0.99"])
     assert not _status(pod)["trial_abandoned"]
     assert "not confirmed" not in capture(pod, "status").stdout
@@ -179,13 +176,65 @@ with locked():
 """
 
 
-def _waiting() -> set[str]:
+def _waiting(pod: Namespace) -> set[int]:
+    """Return the processes that wait in there with what is to come back."""
     found = set()
-    for process in Path("/proc").iterdir():
+    here = _inode(pod)
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if process.name.isdigit() and b"\0revert\0" in (process / "cmdline").read_bytes():
-                found.add(process.name)
+            if (process / "ns/net").stat().st_ino == here and b"\0revert\0" in (process / "cmdline").read_bytes():
+                found.add(int(process.name))
     return found
+
+
+def _inode(pod: Namespace) -> int:
+    return os.fstat(pod.descriptor).st_ino
+
+
+def _kill_who_waits(pod: Namespace) -> None:
+    for process in _waiting(pod):
+        os.kill(process, signal.SIGKILL)
+    assert _eventually(lambda: not _waiting(pod))
+
+
+NO_COOKIE: Edit = ("capture/system/namespace.py", "SO_NETNS_COOKIE: Final = 71", "SO_NETNS_COOKIE: Final = 9999")
+"""Asks for what no kernel tells, as this one does not before 5.14."""
+
+
+@pytest.mark.parametrize("edits", [(), (NO_COOKIE,)], ids=["by its cookie", "without a cookie"])
+def test_a_trial_is_of_its_namespace_alone(edits: tuple[Edit, ...], tmp_path: Path) -> None:
+    """What was on trial in a namespace that is gone is nothing to the next one, though that has the same inode."""
+    meshdns = other_meshdns(tmp_path, "9.9.9", *edits)
+    with namespace() as gone:
+        meshdns.capture(gone, "install", *FIRST)
+        meshdns.capture(gone, "install", *SECOND, "--commit-timeout", LONG_S)
+        assert "to be confirmed within" in meshdns.capture(gone, "status").stdout
+        _kill_who_waits(gone)
+        inode = _inode(gone)
+    with _namespace_of(inode) as new:
+        told = json.loads(meshdns.capture(new, "status", "--json").stdout)
+        assert (told["confirm_within_s"], told["trial_abandoned"]) == (None, False)
+        refused = meshdns.capture(new, "confirm", check=False)
+        assert (refused.returncode, "nothing is pending" in refused.stderr) == (4, True)
+        assert (
+            "it is removed again in 1 s" in meshdns.capture(new, "install", *THIRD, "--commit-timeout", TRIAL_S).stdout
+        )
+        assert "10.96.0.33" in new.ruleset()
+        assert _eventually(lambda: new.ruleset() == "")
+
+
+@contextlib.contextmanager
+def _namespace_of(inode: int) -> Iterator[Namespace]:
+    """Make the namespace that is given the number of one that is gone: the kernel takes the lowest that is free."""
+    deadline = time.monotonic() + WITHIN_S
+    with contextlib.ExitStack() as others:
+        while time.monotonic() < deadline:
+            made = others.enter_context(namespace())
+            if _inode(made) == inode:
+                yield made
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"no namespace has inode {inode} again after {WITHIN_S:g} s")
 
 
 def test_a_second_trial_does_not_change_what_comes_back(pod: Namespace) -> None:
