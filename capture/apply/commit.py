@@ -123,14 +123,18 @@ def ways_out(found: Pending) -> str:
 def wait(pending_id: str, version: str) -> bool:
     """Wait until that one is due and undo it; returns whether it was undone, and not confirmed or taken back.
 
+    PreflightError where nobody could know that it is waited for.
     `version`: what this meshdns is called, for a record of rules that it plans otherwise than who installed them.
     """
+    noted = _noted()
+    if noted is None or noted.id != pending_id:
+        return False
     with notes.attended(_waiting(pending_id)):
         while (found := pending()) and found.id == pending_id:
             left_s = found.due_s - _now_s()
-            if left_s <= 0:
-                return _undo(pending_id, version)
-            time.sleep(min(left_s, POLL_S))
+            if left_s <= 0 and _undo(pending_id, version):
+                return True
+            time.sleep(min(max(left_s, 0), POLL_S))
     return False
 
 

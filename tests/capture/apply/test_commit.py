@@ -17,7 +17,7 @@ from namespaces import Namespace, namespace
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, Edit, other_meshdns
 from proving import MESHDNS, capture
 
-from meshdns.capture.apply.commit import RETRY_S
+from meshdns.capture.apply.commit import RETRY_S, pending
 from meshdns.capture.system.outlive import unit_command
 from meshdns.init.version import VERSION
 
@@ -235,6 +235,35 @@ def _namespace_of(inode: int) -> Iterator[Namespace]:
                 return
             time.sleep(0.02)
         raise AssertionError(f"no namespace has inode {inode} again after {WITHIN_S:g} s")
+
+
+def test_waiting_for_what_is_not_pending_is_over_at_once(pod: Namespace) -> None:
+    """`revert` ends where nothing was ever noted, or another trial was, without a trace of it."""
+    for command in (("install", *FIRST), ("install", *SECOND, "--commit-timeout", LONG_S)):
+        capture(pod, *command)
+        assert "nothing to bring back" in capture(pod, "revert", "00ff").stdout
+    assert "to be confirmed within" in capture(pod, "status").stdout
+    assert _servers(pod) == ["10.96.0.99"]
+
+
+READ_ONLY = "mkdir -p /run/meshdns && mount --bind /run/meshdns /run/meshdns && mount -o remount,ro,bind /run/meshdns"
+NOWHERE = "mount -t tmpfs -o ro tmpfs /run"
+
+
+@pytest.mark.parametrize(("place", "code"), [(NOWHERE, 0), (READ_ONLY, 3)], ids=["no folder", "read-only"])
+def test_where_nothing_can_be_noted(pod: Namespace, place: str, code: int) -> None:
+    """Where `revert` sees no folder there is nothing to do, where it sees a read-only one it cannot wait: exit 3."""
+    capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
+    _kill_who_waits(pod)
+    on_trial = pod.call(pending)
+    assert on_trial
+    script = f"{place} && exec {MESHDNS} capture revert {on_trial.id}"
+    done = pod.run("unshare", "--mount", "sh", "-c", script, check=False, timeout_s=60)
+    assert done.returncode == code, done.stderr
+    assert (
+        "nothing to bring back" if code == 0 else "cannot attend to /run/meshdns/commit-"
+    ) in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_second_trial_does_not_change_what_comes_back(pod: Namespace) -> None:
