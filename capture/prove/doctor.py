@@ -52,6 +52,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "no-heartbeat": lookups.heartbeat,
     PORT_TAKEN: network.port_taken,
     "pool-routed": network.pool_route,
+    "no-address": network.no_address,
     "no-route": network.no_route,
     "lo-down": network.lo_down,
     "ssh-lockout": network.ssh,

@@ -55,6 +55,15 @@ def _is_captured(network: Network, spec: CaptureSpec) -> bool:
     return any(network.network_address in cidr or cidr.network_address in network for cidr in spec.outbound_cidrs)
 
 
+def no_address(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
+    """Whether `install` can choose an address family."""
+    if not facts.known.has_family:
+        yield error(
+            "no address besides loopback, and no nameserver listed: `install` cannot choose an address family",
+            "`ip address add` one, or give `--family`",
+        )
+
+
 def no_route(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
     """Whether packets to nameservers and leased addresses come to be: what has no route is seen by no rule."""
     for server in spec.dns_servers:

@@ -63,6 +63,8 @@ class Known:
     standing: Standing = Standing()
     nameservers: Nameservers | None = None
     """None: no resolv.conf counts."""
+    has_family: bool = True
+    """Whether `--family auto` finds a family; where it does not, both are looked at."""
     readyz: str = "/readyz"
     """Where the resolver says whether it is ready, as curl takes it."""
 

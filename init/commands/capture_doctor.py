@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from meshdns.capture.prove.doctor import PORT_TAKEN, Finding, Level, examine
 from meshdns.capture.prove.facts import Known, Nameservers, Standing
 from meshdns.capture.prove.gather import gather
 from meshdns.capture.prove.standing import standing
-from meshdns.capture.system.namespace import entered, global_families
+from meshdns.capture.system.namespace import entered
 from meshdns.init import defaults
 from meshdns.init.capture_options import any_given, place_options, spec_options
 from meshdns.init.capture_spec import MAX_RESOLV_CONF_BYTES, listed_servers, to_spec
@@ -41,9 +42,8 @@ def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: b
     """
     with entered(netns):
         stands = standing(backend)
-        spec, nameservers, unseen = _wanted(ctx, stands, options)
-        readyz = f"127.0.0.1:{defaults.ADMIN_PORT}/readyz"
-        facts = gather(spec, Known(standing=stands, nameservers=nameservers, readyz=readyz))
+        spec, known, unseen = _wanted(ctx, stands, options)
+        facts = gather(spec, known)
     findings = examine(facts, spec)
     if stands.unseen and not any_given(ctx, options):  # whose the ports should be stands in there
         taken = [one for one in findings if one.id == PORT_TAKEN]
@@ -59,39 +59,42 @@ def doctor(ctx: click.Context, /, *, netns: str | None, backend: str, as_json: b
 
 def _wanted(
     ctx: click.Context, stands: Standing, options: Mapping[str, Any]
-) -> tuple[CaptureSpec, Nameservers | None, tuple[str, ...]]:
-    """Return what is installed, or else what options and defaults say, with its resolv.conf; and what was not seen."""
+) -> tuple[CaptureSpec, Known, tuple[str, ...]]:
+    """Return what is installed, or else what options and defaults say, what is known of it, and what was not seen."""
+    known = Known(standing=stands, readyz=f"127.0.0.1:{defaults.ADMIN_PORT}/readyz")
     given = any_given(ctx, options)
     unseen: tuple[str, ...] = ()
     if stands.unseen and not given:
         unseen = (f"what is installed, so options and defaults count: {stands.unseen}",)
     if stands.installed and not given:
         path = stands.installed.spec.resolv_conf
-        return stands.installed.spec, _read(path) if path else None, unseen
+        return stands.installed.spec, replace(known, nameservers=_read(path) if path else None), unseen
     counts = options["dns"] and "resolv-conf" in options["dns_servers"]
     nameservers = _read(str(Path(options["resolv_conf"]).absolute())) if counts else None
     try:
         if nameservers is None or not nameservers.trouble:
-            spec, _ = to_spec(options)
+            spec, has_family = _spec(options)
             for warning in spec.warnings():  # those of resolv.conf are findings
                 click.echo(f"meshdns: warning: {warning}", err=True)
-            return spec, nameservers, unseen
+            return spec, replace(known, nameservers=nameservers, has_family=has_family), unseen
     except SpecError as error:
         if nameservers is None:
             raise
         nameservers = Nameservers(path=nameservers.path, trouble=str(error))
-    spec, _ = to_spec(_without_resolv_conf(options))  # SpecError: it was not the file
-    return spec, nameservers, unseen
+    # What can be judged without any nameserver from the file; SpecError: it was not the file.
+    servers = tuple(one for one in options["dns_servers"] if one != "resolv-conf")
+    spec, _ = _spec({**options, "dns_servers": servers})
+    return spec, replace(known, nameservers=nameservers), unseen
 
 
-def _without_resolv_conf(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options for what can be judged without any nameserver from a file, in whatever family there is."""
-    family = options["family"]
-    return {
-        **options,
-        "dns_servers": tuple(one for one in options["dns_servers"] if one != "resolv-conf"),
-        "family": "both" if family == "auto" and not global_families() else family,
-    }
+def _spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, bool]:
+    """Return what options and defaults say, and whether there is a family to choose: where none is, both are meant."""
+    try:
+        return to_spec(options)[0], True
+    except PreflightError:
+        if options["family"] != "auto":
+            raise
+        return to_spec({**options, "family": "both"})[0], False
 
 
 def _read(path: str) -> Nameservers:

@@ -149,6 +149,7 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
         {"pool_routes": ((ip_network("240.0.0.0/4"), "eth1"),)},
         {},
     ),
+    "no family to choose": ("no-address", Level.ERROR, {"known": Known(has_family=False)}, {}),
     "a nameserver without a way": ("no-route", Level.ERROR, {"reachable": {ip_address(LISTED[0]): False}}, {}),
     "a nameserver beyond an interface that is not there": (
         "no-route",

@@ -223,6 +223,22 @@ SITUATIONS = {
         mended_network="ip route delete 2001:2::/48; ip route add 2001:2::/48 dev lo",
         cause="2001:2::/48 is routed by eth0",
     ),
+    "no address, and no nameserver asked": Situation(
+        id="no-address",
+        level="error",
+        network="ip address flush dev eth0",
+        options=("--no-dns",),
+        mended_options=("--no-dns", "--family=ipv4"),
+        cause="cannot choose an address family",
+    ),
+    "no address, and every nameserver captured": Situation(
+        id="no-address",
+        level="error",
+        network="ip address flush dev eth0",
+        options=("--dns-servers=all",),
+        mended_network="ip address add 10.0.0.2/24 dev eth0",
+        mended_options=("--dns-servers=all",),
+    ),
     "no way to a nameserver": Situation(
         id="no-route",
         level="error",
