@@ -11,7 +11,8 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from io import BytesIO
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from meshdns.resolver.serve.frames import ROWS_PER_FRAME, Changes, Summary
@@ -60,14 +61,12 @@ class KeptTable(NamedTuple):
     def batches(self) -> Iterator[list[bytes]]:
         """Yield the packed rows, as many at a time as may be taken over in one turn of the loop."""
         lengths, data = self.parts[3:]
-        count = len(lengths) // _LENGTH.size
-        cuts = list(accumulate(struct.unpack(f"!{count}I", lengths), initial=0))
-        if cuts[-1] != len(data):
+        sizes = struct.unpack(f"!{len(lengths) // _LENGTH.size}I", lengths)
+        if sum(sizes) != len(data):
             raise ValueError("the rows do not add up")
-        for at in range(0, count, ROWS_PER_FRAME):
-            batch = [bytes(data[start:end]) for start, end in pairwise(cuts[at : at + ROWS_PER_FRAME + 1])]
-            for row in batch:
-                check(row)
+        rows = map(BytesIO(data).read, sizes)
+        while batch := list(islice(rows, ROWS_PER_FRAME)):
+            check(batch)
             yield batch
 
 

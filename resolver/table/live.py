@@ -6,14 +6,14 @@ decided in `build`; what a question type gets is decided in `query.answer`. Noth
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, overload
 
 from meshdns.resolver.table import packed
 from meshdns.resolver.table.names import label_starts
 from meshdns.resolver.table.ready import A_BYTES, A_KIND, AAAA_BYTES, AAAA_KIND, Answer, answer_of, section_counts
 from meshdns.resolver.table.records import OWNER
+from meshdns.resolver.table.reverse import Reverse
 from meshdns.resolver.table.row import Common, Row
 
 _UNDERSCORE: Final = 0x5F
@@ -76,13 +76,13 @@ class Match(NamedTuple):
 class Rows(Sequence[Row]):
     """Rows that are taken out of their bytes as they are looked at."""
 
-    __slots__ = ("_packed",)
+    __slots__ = ("_hosts",)
 
-    def __init__(self, data: list[bytes]) -> None:
-        self._packed = data
+    def __init__(self, hosts: list[Name]) -> None:
+        self._hosts = hosts
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._hosts)
 
     @overload
     def __getitem__(self, at: int) -> Row: ...
@@ -90,30 +90,29 @@ class Rows(Sequence[Row]):
     def __getitem__(self, at: slice) -> list[Row]: ...
     def __getitem__(self, at: int | slice) -> Row | list[Row]:
         if isinstance(at, slice):
-            return list(map(packed.unpacked, self._packed[at]))
-        return packed.unpacked(self._packed[at])
+            return [packed.unpacked(name.packed) for name in self._hosts[at]]
+        return packed.unpacked(self._hosts[at].packed)
 
     def __iter__(self) -> Iterator[Row]:
-        return map(packed.unpacked, self._packed)
+        return (packed.unpacked(name.packed) for name in self._hosts)
 
 
 class Table:
     """Every name of ours.
 
     `search`: the search suffixes, longest first, with their numbers of labels. `names` by key (aliases too),
-    `wildcards` by their parent's key, `addresses` (packed) to the name that PTR and `explain` give, `rows`: all rows in
-    order, those of forwarded hosts included. `forwarded` are these alone, by key. `nodata` is the answer of an existing
-    name without such records. `leased`: there is a lease among the rows. `closed`: the types whose leases are not
-    answered. `servfail`: nothing is loaded yet and the operator wants no forwarding before that.
+    `wildcards` by their parent's key, `rows`: all rows in order, those of forwarded hosts included. `forwarded` are
+    these alone, by key. `nodata` is the answer of an existing name without such records. `leased`: there is a lease
+    among the rows. `closed`: the types whose leases are not answered. `servfail`: nothing is loaded yet and the
+    operator wants no forwarding before that.
     """
 
     __slots__ = (
         "_guarded",
-        "_sorted",
+        "_reverse",
         "_wildcard_depths",
         "_zone_depths",
         "_zones",
-        "addresses",
         "closed",
         "common",
         "forwarded",
@@ -133,11 +132,10 @@ class Table:
         self.closed: frozenset[bytes] = frozenset()
         self.names: dict[bytes, Name] = {}
         self.wildcards: dict[bytes, Name] = {}
-        self.addresses: dict[bytes, Name] = {}
         self.forwarded: dict[bytes, Name] = {}
         self.rows: Sequence[Row] = ()
         self.leased = False
-        self._sorted: tuple[list[bytes], ...] = ()
+        self._reverse = Reverse(())
         self.search = tuple([(suffix, len(label_starts(suffix))) for suffix in common.search])
         self._guarded = frozenset(common.guarded)
         self._zones = frozenset(common.zones)
@@ -150,11 +148,17 @@ class Table:
         self.closed = frozenset([kind for kind, answered in families if not answered])
 
     def prepare(self) -> Iterator[None]:
-        """Make the answers of all names, so that nobody waits for his; some of them in each step."""
+        """Make the answers of all names and find all addresses, so that nobody waits for his; some in each step."""
         for number, name in enumerate(self.names.values()):
             name.prepare()
             if number % PREPARED_PER_TURN == 0:
                 yield
+        yield from self._reverse.prepare()
+
+    @property
+    def addresses(self) -> Mapping[bytes, Name]:
+        """Packed addresses to the name that PTR and `explain` give."""
+        return self._reverse.names
 
     def current(self, answer: Answer, kind: bytes) -> Answer:
         """Return the answer, or the one without leases while those of this type are not answered."""
@@ -234,12 +238,7 @@ class Table:
 
     def has_addresses_below(self, digits: str) -> bool:
         """Tell whether an address in use starts with these digits: then its reverse name exists (RFC 8020)."""
-        first = bytes.fromhex(digits + "0" * (len(digits) % 2))
-        for addresses in self._sorted:
-            at = bisect_left(addresses, first)
-            if at < len(addresses) and addresses[at].hex().startswith(digits):
-                return True
-        return False
+        return self._reverse.has_below(digits)
 
 
 def _depths(keys: Iterable[bytes]) -> tuple[int, ...]:
@@ -256,17 +255,17 @@ class Assembler:
     def __init__(self, common: Common, before: Table | None = None) -> None:
         self._table = Table(common)
         self._known = before.names if before else {}
-        self._packed: list[bytes] = []
+        self._hosts: list[Name] = []
 
     def add(self, rows: Iterable[bytes]) -> None:
         """Take these packed rows over, each once and in order."""
         table = self._table
-        names, addresses, nodata = table.names, table.addresses, table.nodata
+        names, nodata, before = table.names, table.nodata, self._known.get
         for data in rows:
-            flags, key, pointers = packed.heading(data)
-            known = self._known.get(key)
+            flags, key = packed.heading(data)
+            known = before(key)
             name = Name(known.packed if known and known.packed == data else data, nodata)
-            self._packed.append(name.packed)
+            self._hosts.append(name)
             if flags & packed.UNANSWERED:
                 table.forwarded.setdefault(key, name)
                 continue
@@ -274,20 +273,15 @@ class Assembler:
                 table.leased = True
             if flags & packed.WILDCARD:
                 table.wildcards[key] = name
-            else:
-                names[key] = name
-                if flags & packed.ALIASED:
-                    names.update(dict.fromkeys(name.row.aliases, name))
-            for address in packed.items(pointers):
-                addresses.setdefault(address, name)
+                continue
+            names[key] = name
+            if flags & packed.ALIASED:
+                names.update(dict.fromkeys(name.row.aliases, name))
 
     def finish(self) -> Table:
         """Return the table."""
         table = self._table
-        table.rows = Rows(self._packed)
-        table._wildcard_depths = _depths(table.wildcards)  # noqa: SLF001 - one class in two steps
-        sizes: dict[int, list[bytes]] = {}
-        for address in table.addresses:
-            sizes.setdefault(len(address), []).append(address)
-        table._sorted = tuple(map(sorted, sizes.values()))  # noqa: SLF001 - as above
+        table.rows = Rows(self._hosts)
+        table._reverse = Reverse(self._hosts)  # noqa: SLF001 - one class in two steps
+        table._wildcard_depths = _depths(table.wildcards)  # noqa: SLF001 - as above
         return table

@@ -8,7 +8,7 @@ Reading never raises for bytes as long as a head: what no build made gives a row
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Final
@@ -24,7 +24,7 @@ TTL."""
 _HEAD_BYTES: Final = _HEAD.size
 _PLACE: Final = struct.Struct("!B2I")
 _RECORDS: Final = struct.Struct("!B7I")
-"""The head's beginning, up to where its reader needs it: ten thousand of them are read at once."""
+"""The head's beginning, up to where its reader needs it: ten thousand of them are read at once, and most are alike."""
 
 _RECORDS_MOST_BYTES: Final = 0xFFFF
 """Of one section: what a message of 65,535 bytes can hold at most."""
@@ -78,11 +78,23 @@ def unpacked(data: bytes) -> Row:
     )
 
 
-def heading(data: bytes) -> tuple[int, bytes, bytes]:
-    """Return what puts a row in its place: flags, key, and its pointers (`items` takes them apart)."""
-    flags, key, pointers = _PLACE.unpack_from(data)
-    end = _HEAD_BYTES + key
-    return flags, data[_HEAD_BYTES:end], data[end : end + pointers]
+def heading(data: bytes) -> tuple[int, bytes]:
+    """Return what puts a row in its place: its flags and its key."""
+    flags, key_end, _ = _place(data[: _PLACE.size])
+    return flags, data[_HEAD_BYTES:key_end]
+
+
+def pointers(data: bytes) -> tuple[bytes, ...]:
+    """Return the addresses whose PTR names the host; a forwarded one has none."""
+    flags, key_end, end = _place(data[: _PLACE.size])
+    return () if flags & UNANSWERED else items(data[key_end:end])
+
+
+@lru_cache(maxsize=1024)
+def _place(head: bytes) -> tuple[int, int, int]:
+    flags, key, pointers = _PLACE.unpack(head)
+    key_end = _HEAD_BYTES + key
+    return flags, key_end, key_end + pointers
 
 
 def addresses(data: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
@@ -102,18 +114,26 @@ def answered_part(data: bytes) -> memoryview:
     return memoryview(data)[: _HEAD_BYTES + sum(_HEAD.unpack_from(data)[1:-1])]
 
 
-def check(data: bytes) -> None:
-    """Raise ValueError for a row that no build makes: answering takes its bytes as they are."""
-    if len(data) < _HEAD_BYTES:
+def check(rows: Collection[bytes]) -> None:
+    """Raise ValueError if there is a row that no build makes: answering takes its bytes as they are."""
+    if min(map(len, rows), default=_HEAD_BYTES) < _HEAD_BYTES:
         raise ValueError("a row that is none")
-    flags, _, _, a, aaaa, lease_a, lease_aaaa, cname = _RECORDS.unpack_from(data)
+    heads = {data[: _RECORDS.size] for data in rows}
+    named = {head for head in heads if _has_names(head)}
+    for data in rows if named else ():
+        if data[: _RECORDS.size] in named:
+            row = unpacked(data)
+            for key in (row.key, row.cname or b"\0", *row.aliases):
+                _check_key(key)
+
+
+def _has_names(head: bytes) -> bool:
+    """Return whether answering reads names in the rows of this head; ValueError where their records are none."""
+    flags, _, _, a, aaaa, lease_a, lease_aaaa, cname = _RECORDS.unpack(head)
     too_many = (a | aaaa | lease_a | lease_aaaa) > _RECORDS_MOST_BYTES
     if too_many or (a | lease_a) % A_BYTES or aaaa % AAAA_BYTES or lease_aaaa % AAAA_BYTES:
         raise ValueError("records that are none")
-    if cname or flags & (WILDCARD | ALIASED):
-        row = unpacked(data)
-        for key in (row.key, row.cname or b"\0", *row.aliases):
-            _check_key(key)
+    return bool(cname or flags & (WILDCARD | ALIASED))
 
 
 def _check_key(key: bytes) -> None:
