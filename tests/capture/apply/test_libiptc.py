@@ -106,7 +106,8 @@ def test_a_library_that_misreads_may_touch_nothing(
     """Rules that come back otherwise from the scratch namespace: exit 3, naming one of them and the other backends."""
     (tmp_path / "iptc.py").write_text(BROKEN)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    with pytest.raises(PreflightError, match=r"reads beat-unmark-dns-4 back otherwise .* use --backend nft, iptables-nft"):
+    told = r"reads beat-unmark-dns-4 back otherwise .* use --backend nft, iptables-nft"
+    with pytest.raises(PreflightError, match=told):
         _install(pod, libiptc, spec())
     assert pod.run("cat", "/proc/net/ip_tables_names").stdout == ""
 
