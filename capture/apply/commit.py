@@ -28,6 +28,9 @@ POLL_S: Final = 0.5
 RETRY_S: Final = 5.0
 RETRIES: Final = 60
 """Five minutes of trying: whoever holds the lock or the kernel up is gone by then."""
+ATTENDED_WITHIN_S: Final = 10.0
+"""A Python comes up in a tenth of this where there is nothing else to do."""
+ATTENDED_POLL_S: Final = 0.02
 ID_BYTES: Final = 8
 WHOLE: Final = notes.MAX_NOTE_BYTES
 
@@ -70,7 +73,8 @@ def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], 
     """See to it that what is installed now comes back after `timeout_s`; gives a function that takes that back.
 
     `start_waiting` starts a process that outlives this one and calls `wait` with the id that it is given. Where nothing
-    is installed, or nothing with a record that can be read, "what is installed now" is nothing.
+    is installed, or nothing with a record that can be read, "what is installed now" is nothing. PreflightError where
+    nobody comes to wait.
     """
     earlier = pending()
     if earlier and not _is_abandoned(earlier):
@@ -82,10 +86,24 @@ def arm(timeout_s: float, start_waiting: Callable[[str], None]) -> Callable[[], 
     _write(new)
     try:
         start_waiting(new.id)
+        _await_attendance(new.id)
+        # The time runs from when somebody waits.
+        _write(replace(new, due_s=_now_s() + timeout_s))
     except BaseException:  # whatever it is goes on, ^C as well; nobody waits, so nothing may be pending
         _restore(earlier)
         raise
     return lambda: _restore(earlier)
+
+
+def _await_attendance(pending_id: str) -> None:
+    deadline = time.monotonic() + ATTENDED_WITHIN_S
+    while not notes.is_attended(_waiting(pending_id)):
+        if time.monotonic() >= deadline:
+            raise PreflightError(
+                "cannot start what would bring it back: "
+                f"`meshdns capture revert` has not come up within {ATTENDED_WITHIN_S:g} s: nothing was changed"
+            )
+        time.sleep(ATTENDED_POLL_S)
 
 
 def disarm() -> None:

@@ -6,8 +6,9 @@ Else as a process with a session of its own.
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +20,18 @@ BOOTED: Final = Path("/run/systemd/system")
 """Exists where systemd is the init system (sd_booted(3))."""
 
 
-def outlive(unit: str, command: Sequence[str]) -> None:
-    """Start `command`, as the transient unit `unit` where that can be; PreflightError where it cannot be started."""
+def outlive(unit: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Start `command`, as the transient unit `unit` where that can be; PreflightError where it cannot be started.
+
+    `environment`: what the command needs of ours; a unit is given nothing else of it.
+    """
     place = _place_for_units()
-    if place is not None and run(unit_command(unit, place, command)).exit_code == 0:
+    if place is not None and run(unit_command(unit, place, command, environment)).exit_code == 0:
         return
-    _start(command)
+    _start(command, environment)
 
 
-def _start(command: Sequence[str]) -> None:
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Start a program that goes on without us, in a session of its own and in the calling thread's namespaces."""
     try:
         subprocess.Popen(
@@ -37,15 +41,17 @@ def _start(command: Sequence[str]) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
+            env={**os.environ, **environment},
         )
     except OSError as error:
         raise PreflightError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
-def unit_command(unit: str, netns: str, command: Sequence[str]) -> list[str]:
+def unit_command(unit: str, netns: str, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """Return the command line that starts `command` as a unit in the network namespace at `netns`."""
     properties = [f"--property=NetworkNamespacePath={netns}"] if netns else []
-    return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *properties, "--", *command]
+    variables = [f"--setenv={name}={value}" for name, value in environment.items()]
+    return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *properties, *variables, "--", *command]
 
 
 def _place_for_units() -> str | None:

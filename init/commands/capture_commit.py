@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -45,8 +47,12 @@ def revert(pending_id: str) -> None:
 
 
 def start_waiting(pending_id: str) -> None:
-    """Start `revert` as a process that outlives this one."""
-    outlive(f"meshdns-revert-{pending_id}", [sys.executable, "-m", "meshdns.init.cli", "capture", "revert", pending_id])
+    """Start `revert` as a process that outlives this one, made of the same code and finding the same programs."""
+    # -P: what lies in the directory that it is started in is none of that code.
+    command = [sys.executable, "-P", "-m", "meshdns.init.cli", "capture", "revert", pending_id]
+    code = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": code}
+    outlive(f"meshdns-revert-{pending_id}", command, environment)
 
 
 def _in_force(found: Installation) -> str:

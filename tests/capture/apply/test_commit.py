@@ -320,11 +320,50 @@ def test_what_another_version_installed_comes_back_in_our_rules(pod: Namespace, 
     assert _status(pod)["version"] == VERSION
 
 
+NOBODY_COMES: tuple[Edit, ...] = (
+    (
+        "init/commands/capture_commit.py",
+        "    is_back = commit.wait",
+        "    raise SystemExit(1)\n    is_back = commit.wait",
+    ),
+    ("capture/apply/commit.py", "ATTENDED_WITHIN_S: Final = 10.0", "ATTENDED_WITHIN_S: Final = 0.5"),
+)
+"""What waits ends before it does, as where its Python does not find its modules."""
+
+
+@pytest.mark.parametrize("before", [(), FIRST], ids=["nothing before", "another before"])
+def test_no_trial_without_somebody_who_waits(pod: Namespace, tmp_path: Path, before: tuple[str, ...]) -> None:
+    """Where nobody comes to bring it back there is no trial: exit 3, and all is as it was."""
+    if before:
+        capture(pod, "install", *before)
+    old = pod.ruleset()
+    failing = other_meshdns(tmp_path, VERSION, *NOBODY_COMES)
+    refused = failing.capture(pod, "install", *SECOND, "--commit-timeout", LONG_S, check=False)
+    assert refused.returncode == 3
+    assert "cannot start what would bring it back: " in refused.stderr
+    assert pod.ruleset() == old
+    assert _status(pod)["confirm_within_s"] is None
+    assert "nothing is pending" in capture(pod, "confirm", check=False).stderr
+
+
+def test_who_waits_is_of_the_same_code(pod: Namespace, tmp_path: Path) -> None:
+    """What was started with a relative PYTHONPATH comes back by the code that was found there."""
+    newer = other_meshdns(tmp_path, "9.9.9", *OTHER_OPTIONS)
+    found_here = ("env", "-C", str(tmp_path.parent), f"PYTHONPATH={tmp_path.name}")
+    meshdns = (*found_here, sys.executable, "-m", "meshdns.init.cli", "capture")
+    pod.run(*meshdns, "install", *FIRST)
+    pod.run(*meshdns, "install", *SECOND, "--commit-timeout", TRIAL_S)
+    assert _eventually(lambda: "10.96.0.10" in pod.ruleset())
+    assert _eventually(lambda: not _waiting(pod))
+    assert newer.capture(pod, "status", "--check").returncode == 0
+
+
 def test_a_unit_enters_the_namespace() -> None:
-    """With systemd the waiting process is a transient unit in the namespace of the installation."""
-    command = unit_command("meshdns-revert-ab", "/run/netns/pod", ["python", "-m", "x"])
+    """With systemd the waiting process is a transient unit in the namespace of the installation, with our variables."""
+    command = unit_command("meshdns-revert-ab", "/run/netns/pod", ["python", "-m", "x"], {"PYTHONPATH": "/a:/b"})
+    assert "--setenv=PYTHONPATH=/a:/b" in command
     assert command[:2] == ["systemd-run", "--quiet"]
     assert "--unit=meshdns-revert-ab" in command
     assert "--property=NetworkNamespacePath=/run/netns/pod" in command
     assert command[-4:] == ["--", "python", "-m", "x"]
-    assert not any("Namespace" in word for word in unit_command("u", "", ["true"]))
+    assert not any("Namespace" in word for word in unit_command("u", "", ["true"], {}))
