@@ -1,4 +1,4 @@
-"""What verification sends, what must become of it, and what an answer proves. Pure: `probe.py` sends.
+"""What verification sends and what must become of it. Pure: `probe.py` sends, `judge.py` says what an answer proves.
 
 What must happen to a packet is not decided here: the simulator walks the rules of the configuration, and a check
 says that the kernel agrees. That a lookup arrived is proven by a name that is drawn anew and that nobody but our
@@ -16,10 +16,11 @@ from typing import Final
 from zlib import crc32
 
 from meshdns.capture.policy.ruleset import Protocol, Rule, RuleSet, SetZone
-from meshdns.capture.policy.simulate import Fate, Packet, Verdict, holds, simulate
+from meshdns.capture.policy.simulate import Packet, Verdict, holds, simulate
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network, Server
 from meshdns.capture.policy.terms import LISTENER
-from meshdns.capture.prove.exchange import Fault, Probe, Reply, Sender
+from meshdns.capture.prove.exchange import Probe, Sender
+from meshdns.capture.prove.leaving import ANOTHER_INTERFACE, Way, hindrance
 
 DNS_PORT: Final = 53
 KNOCK_PORT: Final = 1
@@ -30,27 +31,8 @@ TXT: Final = 16
 RECURSION_DESIRED: Final = 0x0100
 HEADER: Final = struct.Struct("!6H")
 RESPONSE: Final = 0x80
-ANOTHER_INTERFACE: Final = "(another)"
-"""Stands for any interface but lo: no interface can be called so."""
 SAMPLES: Final = (Server(ip_network("192.0.2.53/32")), Server(ip_network("2001:db8::53/128")))
 """Servers that nobody listed (RFC 5737, RFC 3849): asked where every server is captured."""
-
-
-class Outcome(enum.Enum):
-    """What a check came to."""
-
-    PROVEN = "ok"
-    FAILED = "FAILED"
-    UNCHECKED = "unchecked"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report: what was checked, what came out, and why."""
-
-    step: str
-    outcome: Outcome
-    why: str = ""
 
 
 class Kind(enum.Enum):
@@ -76,6 +58,8 @@ class Check:
     server: Server | None = None
     must_leave: bool = True
     """Whether it is a failure that there is no route."""
+    hindered: bool = False
+    """Whether nothing but the interface that it leaves by keeps it from being captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +75,6 @@ class Person:
     def sender(self) -> Sender:
         """Return whom to act as."""
         return Sender(self.uid, self.gid, self.mark)
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Where a route leads: the interface's name, and whether the destination is this machine."""
-
-    interface: str
-    local: bool
 
 
 def exempt(spec: CaptureSpec, somebody: Person) -> tuple[Person, ...]:
@@ -210,7 +186,15 @@ class Planner:
             local=bool(way and way.local),
         )
         verdict = simulate(self.rules, packet, tuple(Family))
-        return Check(step, kind, probe, verdict, _counters(self.rules, packet, verdict), must_leave=must_leave)
+        return Check(
+            step=step,
+            kind=kind,
+            probe=probe,
+            verdict=verdict,
+            counters=_counters(self.rules, packet, verdict),
+            must_leave=must_leave,
+            hindered=hindrance(self.rules, packet) is not None,
+        )
 
     def _first(self, server: Server) -> int:
         """Return the position of the first server of that one's family."""
@@ -230,65 +214,6 @@ def is_ours(data: bytes, token: str, *, stream: bool) -> bool:
     if len(message) < HEADER.size or message[:2] != _id(token).to_bytes(2, "big") or not message[2] & RESPONSE:
         return False
     return b"v=1 %b " % token.encode() in message[HEADER.size :]
-
-
-def judge(check: Check, reply: Reply) -> Finding:
-    """Return what the reply says of the check."""
-    if reply.fault is Fault.NOT_PERMITTED:
-        return Finding(check.step, Outcome.UNCHECKED, f"{reply.detail}: run as root, or with CAP_SETUID and CAP_SETGID")
-    if reply.fault is Fault.NO_ROUTE and check.verdict.fate is not Fate.DIRECT:
-        why = f"no route to {check.probe.destination} ({reply.detail}), and rules see only what has one"
-        return Finding(check.step, Outcome.FAILED if check.must_leave else Outcome.UNCHECKED, why)
-    wrong = _WRONG[check.kind](check, reply)
-    return Finding(check.step, Outcome.FAILED, wrong) if wrong else Finding(check.step, Outcome.PROVEN)
-
-
-def _wrong_lookup(check: Check, reply: Reply) -> str:
-    arrived = is_ours(reply.data, check.token, stream=check.probe.protocol is Protocol.TCP)
-    if check.verdict.fate is Fate.REDIRECT:
-        return "" if arrived else f"it did not reach the resolver: {_said(reply)}; {_deciding(check.verdict)}"
-    return f"it reached the resolver, and must not: {_deciding(check.verdict)}" if arrived else ""
-
-
-def _wrong_relay(check: Check, reply: Reply) -> str:
-    if check.verdict.fate is not Fate.REDIRECT or reply.data.startswith(b"meshdns "):
-        return ""
-    return f"it did not reach the relay: {_said(reply)}; {_deciding(check.verdict)}"
-
-
-def _wrong_pool(check: Check, reply: Reply) -> str:
-    if check.verdict.fate is not Fate.REJECT or reply.fault is Fault.REFUSED:
-        return ""
-    return f"it was not refused: {_said(reply)}; {_deciding(check.verdict)}"
-
-
-def _wrong_local(check: Check, reply: Reply) -> str:
-    # A listener of ours accepted it, or somebody else did.
-    if check.verdict.fate is not Fate.DIRECT or reply.data == HELLO:
-        return ""
-    return f"it did not stay here: {_said(reply)}; {_deciding(check.verdict)}"
-
-
-_WRONG: Final = {
-    Kind.LOOKUP: _wrong_lookup,
-    Kind.RELAY: _wrong_relay,
-    Kind.POOL: _wrong_pool,
-    Kind.KNOCK: lambda _check, _reply: "",  # its rule's counter is what it proves
-    Kind.LOCAL: _wrong_local,
-}
-
-
-def _said(reply: Reply) -> str:
-    if reply.fault is None:
-        return "somebody else answered"
-    return reply.fault.value if reply.fault is Fault.SILENT else f"{reply.fault.value} ({reply.detail})"
-
-
-def _deciding(verdict: Verdict) -> str:
-    if verdict.rule is None:
-        return verdict.reason
-    port = f" to port {verdict.port}" if verdict.port else ""
-    return f"rule {verdict.rule.id} should decide: {verdict.fate.value}{port}"
 
 
 def _counters(rules: RuleSet, packet: Packet, verdict: Verdict) -> frozenset[str]:

@@ -25,20 +25,10 @@ from meshdns.capture.policy.ruleset import Hook, Redirect, RuleSet, TransparentP
 from meshdns.capture.policy.simulate import Fate
 from meshdns.capture.policy.spec import CaptureSpec, Family, Server
 from meshdns.capture.policy.terms import LISTENER
-from meshdns.capture.prove.checks import (
-    HELLO,
-    SAMPLES,
-    Check,
-    Finding,
-    Kind,
-    Outcome,
-    Person,
-    Planner,
-    Way,
-    exempt,
-    judge,
-)
+from meshdns.capture.prove.checks import HELLO, SAMPLES, Check, Kind, Person, Planner, exempt
 from meshdns.capture.prove.exchange import Fault, Reply
+from meshdns.capture.prove.judge import Finding, Outcome, judge
+from meshdns.capture.prove.leaving import Way
 from meshdns.capture.prove.probe import ROUND_S, can_be, greeting, send_all
 from meshdns.capture.prove.ready import wait_for_beat
 from meshdns.capture.system import scope

@@ -7,7 +7,7 @@ import click
 from meshdns.capture.apply.choice import installed
 from meshdns.capture.errors import PreflightError, VerificationError
 from meshdns.capture.policy.spec import Server
-from meshdns.capture.prove.checks import Finding, Outcome
+from meshdns.capture.prove.judge import Finding, Outcome
 from meshdns.capture.prove.verify import Question
 from meshdns.capture.prove.verify import verify as verify_steps
 from meshdns.capture.system.namespace import entered

@@ -18,7 +18,7 @@ from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import inspect, install, new_record, uninstall
 from meshdns.capture.policy.spec import CaptureSpec
-from meshdns.capture.prove.checks import Finding, Outcome
+from meshdns.capture.prove.judge import Finding, Outcome
 from meshdns.capture.prove.verify import Question, verify
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")

@@ -19,7 +19,7 @@ from meshdns.capture.apply.install import install, new_record
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, InboundMode, PoolRest
-from meshdns.capture.prove.checks import Finding, Outcome
+from meshdns.capture.prove.judge import Finding, Outcome
 from meshdns.capture.prove.verify import Question, verify
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other users' packets")
@@ -164,6 +164,29 @@ def test_a_pool_without_a_route_is_left_unchecked(there: Namespace) -> None:
         "relay at 240.240.255.255": Outcome.UNCHECKED,
         "datagram to pool address 240.240.255.255": Outcome.UNCHECKED,
     }
+
+
+LED_ASTRAY = {
+    "by lo": (("240.240.0.0/16", "dev", "lo"), {}, "nat-local-4"),
+    "to this machine": (("local", "240.240.0.0/16", "dev", "lo"), {}, "nat-local-4"),
+    "by an excluded interface": (
+        ("240.240.0.0/16", "dev", "eth0"),
+        {"exclude_interfaces": ("eth0",), "dns": False, "dns_servers": ()},
+        "nat-exclude-interface",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LED_ASTRAY)
+def test_a_pool_that_leaves_by_the_wrong_interface_fails(there: Namespace, name: str) -> None:
+    """Where the pool is captured, but not by the interface of its route, the rule that lets packets pass is named."""
+    route, changes, rule = LED_ASTRAY[name]
+    there.run("ip", "route", "add", *route)
+    _install(there, replace(ONE_FAMILY, **changes))  # type: ignore[arg-type]  # a table of any fields
+    failed = _failed(_verify(there))
+    there.run("ip", "route", "delete", *route)
+    for step in ("relay at 240.240.255.255", "datagram to pool address 240.240.255.255"):
+        assert f"{step}: the rules leave it alone: {rule}: " in failed
 
 
 def test_the_command_says_what_failed_and_exits_with_126(there: Namespace) -> None:
