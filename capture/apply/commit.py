@@ -175,8 +175,8 @@ def _undo(pending_id: str, version: str) -> bool:
 
 def _bring_back(previous: Record | None, version: str) -> None:
     if previous is None:
-        notes.dismiss_watch()
         uninstall_everywhere(AUTO)
+        notes.dismiss_watch()
         return
     if previous.backend not in BACKENDS:
         raise PreflightError(f"cannot bring back what was installed: this version has no backend {previous.backend!r}")

@@ -136,6 +136,6 @@ def _attendance(kind: str) -> str:
 
 
 def dismiss_watch() -> None:
-    """Tell the watch of this namespace, if any, that what it watches is about to be removed on purpose."""
+    """Tell the watch of this namespace, if any, that what it watches was removed on purpose, by who holds the lock."""
     with contextlib.suppress(OSError):
         os.unlink(about_this(WATCH))

@@ -141,10 +141,11 @@ def uninstall(netns: str | None, backend: str) -> None:
       meshdns capture uninstall
     """
     with entered(netns), locked(), uninterrupted():
-        dismiss_watch()
-        commit.disarm()
         removed = uninstall_everywhere(backend)
         _remove_trace()
+        # Only what is gone is no longer watched or on trial. The watch looks under the lock, and so not before.
+        dismiss_watch()
+        commit.disarm()
     click.echo("removed; TCP connections that ran through the redirect may end" if removed else "nothing was installed")
 
 

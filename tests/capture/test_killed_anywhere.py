@@ -12,17 +12,14 @@ import itertools
 import os
 import re
 import signal
-import stat
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 
 import pytest
 from capturing import EVERYWHERE, servers, spec
 from namespaces import Namespace, namespace
 from proving import MESHDNS, capture
+from stand_ins import SIGNALLING, StandIns, stand_ins
 
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.install import inspect, install, new_record, uninstall
@@ -30,32 +27,6 @@ from meshdns.capture.policy.spec import CaptureSpec, OnResolverDown
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
-STAND_IN = """#!/bin/sh
-echo "$0" >> {runs}
-number=$(wc -l < {runs})
-case "$KILL_AT" in
-"$number before")
-    kill -9 $PPID
-    exit 1 ;;
-"$number while")
-    cat > {runs}.stdin
-    kill -9 $PPID
-    {program} "$@" < {runs}.stdin > /dev/null 2>&1
-    echo done >> {runs}.done
-    exit ;;
-esac
-exec {program} "$@"
-"""
-SIGNALLING = """#!/bin/bash
-echo "$0" >> {runs}
-number=$(wc -l < {runs})
-[ "$KILL_AT" = "$number before" ] && kill -s "$SIGNAL" 0
-{program} "$@"
-code=$?
-[ "$KILL_AT" = "$number after" ] && kill -s "$SIGNAL" 0
-exit $code
-"""
-"""Signals its group of processes, as a terminal does: us, and what we have started. (dash lets through what waits.)"""
 FAMILIES = ("iptables", "ip6tables")
 CHANGERS = {
     "nft": ("nft",),
@@ -86,42 +57,10 @@ State = tuple[str, ...]
 """Our rules, without counters and record: with nft one text, with iptables one for each family."""
 
 
-@dataclass(frozen=True, slots=True)
-class StandIns:
-    """Programs that kill who runs them, in front of the real ones on PATH."""
-
-    folder: Path
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
-
-    def environment(self, kill_at: str = "", signal_name: str = "") -> dict[str, str]:
-        """Return the environment in which the run named by `kill_at`, such as `2 before`, is the last."""
-        self.runs.write_text("", encoding="ascii")
-        self.runs.with_suffix(".done").unlink(missing_ok=True)
-        return {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "KILL_AT": kill_at, "SIGNAL": signal_name}
-
-    def await_the_orphan(self) -> None:
-        """Wait until the program that finishes alone has finished."""
-        while not self.runs.with_suffix(".done").exists():
-            time.sleep(0.01)
-
-
 @pytest.fixture
 def pod() -> Iterator[Namespace]:
     with namespace() as made:
         yield made
-
-
-def _stand_ins(folder: Path, programs: tuple[str, ...], text: str = STAND_IN) -> StandIns:
-    for program in programs:
-        real = which(program)
-        assert real
-        script = folder / program
-        script.write_text(text.format(runs=folder / "runs", program=real), encoding="ascii")
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return StandIns(folder)
 
 
 def _state(pod: Namespace, backend: str) -> State:
@@ -166,7 +105,7 @@ CASES.append(("iptables-legacy", "replace"))  # the same steps as of the nft var
 def test_killed_at_any_step(pod: Namespace, tmp_path: Path, backend: str, operation: str) -> None:
     """After SIGKILL at any step the kernel holds the old set or the new one; the same command then succeeds."""
     before, command, afterwards = OPERATIONS[operation]
-    programs = _stand_ins(tmp_path, CHANGERS[backend])
+    programs = stand_ins(tmp_path, CHANGERS[backend])
     old, new = _make(pod, backend, before), _make(pod, backend, afterwards)
     seen = set()
     for when in ("before", "while"):
@@ -204,7 +143,7 @@ SIGNALLED += [("iptables-nft", operation, name) for operation in OPERATIONS for 
 def test_asked_to_end_at_any_step(pod: Namespace, tmp_path: Path, backend: str, operation: str, name: str) -> None:
     """After SIGINT, SIGTERM or SIGHUP at any step everything is as it was, or everything is as it should be."""
     before, command, afterwards = OPERATIONS[operation]
-    programs = _stand_ins(tmp_path, CHANGERS[backend], SIGNALLING)
+    programs = stand_ins(tmp_path, CHANGERS[backend], SIGNALLING)
     old, new = _make(pod, backend, before), _make(pod, backend, afterwards)
     seen = set()
     for when in ("before", "after"):
@@ -228,7 +167,7 @@ def test_asked_to_end_at_any_step(pod: Namespace, tmp_path: Path, backend: str, 
 
 def test_asked_to_end_between_two_dialects(pod: Namespace, tmp_path: Path) -> None:
     """^C leaves the rules of one backend only: the old one's, or the new one's once they are in."""
-    programs = _stand_ins(tmp_path, (*CHANGERS["nft"], *CHANGERS["iptables-legacy"]), SIGNALLING)
+    programs = stand_ins(tmp_path, (*CHANGERS["nft"], *CHANGERS["iptables-legacy"]), SIGNALLING)
     seen = set()
     for step in itertools.count(1):
         for backend in CHANGERS:
@@ -250,7 +189,7 @@ TRIAL_OF_NEW = (*INSTALL_NEW, "--backend", "iptables-nft", "--commit-timeout", "
 
 def test_a_trial_that_is_asked_to_end_is_still_a_trial(pod: Namespace, tmp_path: Path) -> None:
     """^C while the rules of a trial go in leaves all of the trial, or nothing of it, never rules that stay for good."""
-    programs = _stand_ins(tmp_path, CHANGERS["iptables-nft"], SIGNALLING)
+    programs = stand_ins(tmp_path, CHANGERS["iptables-nft"], SIGNALLING)
     _make(pod, "iptables-nft", OLD)
     try:
         environment = programs.environment("1 before", "INT")
