@@ -17,7 +17,7 @@ from meshdns.capture.apply.record import Record, to_comments
 from meshdns.capture.dialects.nft.render import render
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.policy.plan import plan
-from meshdns.capture.policy.settings import to_settings
+from meshdns.capture.policy.settings import to_shown_settings
 from meshdns.capture.policy.simulate import Verdict
 from meshdns.capture.policy.spec import Family
 from meshdns.init import present
@@ -58,7 +58,7 @@ def _plan(record: Record) -> dict[str, Any]:
         "version": record.version,
         "backend": record.backend,
         "fingerprint": record.fingerprint,
-        "spec": to_settings(record.spec),
+        "spec": to_shown_settings(record.spec),
         "chains": chains,
     }
 
@@ -139,7 +139,7 @@ def status_json(
             {"chain": chain, "id": rule_id, "packets": packets, "bytes": size}
             for chain, rule_id, packets, size in _counters(found.held)
         ],
-        "spec": to_settings(record.spec) if record else None,
+        "spec": to_shown_settings(record.spec) if record else None,
     }
     return json.dumps(document, indent=2)
 

@@ -25,6 +25,7 @@ from meshdns.capture.policy.spec import (
     Server,
 )
 from meshdns.capture.system.namespace import global_families
+from meshdns.capture.values import dataclass
 from meshdns.init import defaults
 from meshdns.resolver.query.resolvconf import ResolvConf, parse
 
@@ -37,17 +38,18 @@ MAX_RESOLV_CONF_BYTES: Final = 1024 * 1024
 
 def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
     """Return the spec for the network namespace we are in, and warnings; reads resolv.conf where it is asked for."""
-    servers, source, warnings = _nameservers(options) if options["dns"] else ((), None, ())
+    nameservers = _nameservers(options) if options["dns"] else _Nameservers((), None, None, ())
     cidrs = options["outbound_cidr"] or POOLS
     spec = CaptureSpec(
-        families=_families(options["family"], servers),
+        families=_families(options["family"], nameservers.captured),
         proxy_uids=_unique(options["proxy_uid"]),
         proxy_gids=_unique(options["proxy_gid"]),
         proxy_mark=options["proxy_mark"],
         dns=options["dns"],
         dns_port=options["dns_port"],
-        dns_servers=servers,
-        resolv_conf=source,
+        dns_servers=nameservers.captured,
+        resolv_conf=nameservers.source,
+        named_servers=nameservers.named,
         on_resolver_down=OnResolverDown(options["on_resolver_down"]),
         heartbeat_timeout_s=options["heartbeat_timeout"],
         heartbeat_mark=defaults.FWMARK,
@@ -73,7 +75,7 @@ def to_spec(options: Mapping[str, Any]) -> tuple[CaptureSpec, tuple[str, ...]]:
         virtual_interfaces=_unique(options["virtual_interface"]),
         drop_invalid=options["drop_invalid"],
     )
-    return spec, (*warnings, *spec.warnings())
+    return spec, (*nameservers.warnings, *spec.warnings())
 
 
 def warned_spec(options: Mapping[str, Any]) -> CaptureSpec:
@@ -89,9 +91,19 @@ def listed_servers(path: str | os.PathLike[str]) -> tuple[Server, ...]:
     return _unique(_servers(_read_resolv_conf(path)))
 
 
-def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | None, tuple[str, ...]]:
-    """Return the captured servers, the file they were read from if any, and what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class _Nameservers:
+    """The captured servers, the file that some were read from if any, those named beside it, and what is wrong."""
+
+    captured: tuple[Server, ...]
+    source: str | None
+    named: tuple[Server, ...] | None
+    warnings: tuple[str, ...]
+
+
+def _nameservers(options: Mapping[str, Any]) -> _Nameservers:
     found: list[Server] = []
+    named: list[Server] = []
     source: str | None = None
     warnings: tuple[str, ...] = ()
     if "all" in options["dns_servers"] and len(set(options["dns_servers"])) > 1:
@@ -106,14 +118,15 @@ def _nameservers(options: Mapping[str, Any]) -> tuple[tuple[Server, ...], str | 
             warnings = tuple(f"{path}: {warning}" for warning in listed.warnings)
             source = os.path.abspath(path)  # noqa: PTH100 - pathlib costs 5 ms; `watch` may run in another directory
         else:
-            found.append(Server(value.network, interface_of(value.interface)))
+            named.append(Server(value.network, interface_of(value.interface)))
+            found.append(named[-1])
     servers = _unique(found)
     nowhere = (
         f"nameserver {server} is captured nowhere: no interface has the number {server.interface}"
         for server in servers
         if _is_nowhere(server)
     )
-    return servers, source, (*warnings, *nowhere)
+    return _Nameservers(servers, source, _unique(named) if source else None, (*warnings, *nowhere))
 
 
 def _servers(listed: ResolvConf) -> Iterator[Server]:

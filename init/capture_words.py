@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from meshdns.capture.apply.record import Record, from_comments, recorded_version
 from meshdns.capture.dialects.observed import Observed
-from meshdns.capture.policy.settings import to_settings
+from meshdns.capture.policy.settings import to_shown_settings
 from meshdns.capture.policy.spec import CaptureSpec
+from meshdns.capture.values import replace
 
 OPTIONS: Final = {
     "families": "family",
@@ -37,7 +38,8 @@ KEYWORDS: Final = {
 def options(spec: CaptureSpec) -> dict[str, str]:
     """Return the configuration by options, without dashes in front: `none` for what is left out, lists with commas."""
     return {
-        OPTIONS.get(field, field.replace("_", "-")): _value(field, value) for field, value in to_settings(spec).items()
+        OPTIONS.get(field, field.replace("_", "-")): _value(field, value)
+        for field, value in to_shown_settings(spec).items()
     }
 
 
@@ -58,9 +60,15 @@ def _changes(before: Record, now: Record) -> Iterator[str]:
     for name, value in options(now.spec).items():
         if value != old[name]:
             yield f"{name} {old[name]} -> {value}"
+    if replace(before.spec, named_servers=now.spec.named_servers) == now.spec != before.spec:
+        yield f"dns-servers asked for by address {_named(before.spec)} -> {_named(now.spec)}"
     for name, was, value in (("backend", before.backend, now.backend), ("meshdns", before.version, now.version)):
         if value != was:
             yield f"{name} {was} -> {value}"
+
+
+def _named(spec: CaptureSpec) -> str:
+    return "not recorded" if spec.named_servers is None else ",".join(map(str, spec.named_servers)) or "none"
 
 
 def _value(field: str, value: Any) -> str:  # noqa: ANN401 - JSON

@@ -163,13 +163,21 @@ class Watch:
         settled, self._seen = listed == self._seen, listed
         if listed is None or not settled or listed == self._listed:
             return False
-        before = listed if self._listed is None else self._listed
-        # What was captured besides the listed ones was asked for by address, and stays; but who can tell it from them
-        # where the file has changed since it was read for `install`?
-        tellable = self._listed is not None or set(listed) <= set(spec.dns_servers)
-        besides = [server for server in spec.dns_servers if server not in before] if tellable else []
+        named = self._named(listed)
         self._listed = listed
-        return self._want(replace(spec, dns_servers=tuple(dict.fromkeys((*listed, *besides)))))
+        servers = tuple(dict.fromkeys((*listed, *named)))
+        return self._want(replace(spec, dns_servers=servers, named_servers=named))
+
+    def _named(self, listed: tuple[Server, ...]) -> tuple[Server, ...]:
+        """Return what was asked for by address besides what resolv.conf lists, and so stays."""
+        spec = self.wanted.spec
+        if spec.named_servers is not None:
+            return spec.named_servers
+        # An older version recorded no more than the sum: what is in it besides the listed ones was asked for by
+        # address, which cannot be told where the file has changed since it was read for `install`.
+        before = listed if self._listed is None else self._listed
+        tellable = self._listed is not None or set(listed) <= set(spec.dns_servers)
+        return tuple(server for server in spec.dns_servers if server not in before) if tellable else ()
 
     def _want(self, spec: CaptureSpec) -> bool:
         if set(spec.dns_servers) == set(self.wanted.spec.dns_servers):

@@ -1,7 +1,8 @@
 """CaptureSpec <-> a mapping of plain JSON values, for the kernel's comments and for people.
 
 Keys are the spec's field names. Reading checks every value as building a spec does; an unknown key or a missing one is
-an error, because the text comes from another version or another hand.
+an error, because the text comes from another version or another hand. Only what older versions did not write down may
+be missing.
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ from meshdns.capture.policy.spec import CaptureSpec, Family, InboundMode, OnReso
 Json = Any
 
 
+NOT_ALWAYS_RECORDED: Final = frozenset({"named_servers"})
+"""No option of its own: it says where values of another one came from."""
+
+
 def to_settings(spec: CaptureSpec) -> dict[str, Json]:
-    """Return the spec as JSON values."""
-    return {name: _plain(getattr(spec, name)) for name in CaptureSpec.__annotations__}
+    """Return the spec as JSON values, whole."""
+    unknown = {name for name in NOT_ALWAYS_RECORDED if getattr(spec, name) is None}
+    return {name: _plain(getattr(spec, name)) for name in CaptureSpec.__annotations__ if name not in unknown}
+
+
+def to_shown_settings(spec: CaptureSpec) -> dict[str, Json]:
+    """Return the spec as JSON values for people: what they chose, and what came of it."""
+    return {name: value for name, value in to_settings(spec).items() if name not in NOT_ALWAYS_RECORDED}
 
 
 def from_settings(settings: Mapping[str, Json]) -> CaptureSpec:
     """Return the spec that `to_settings` wrote; SpecError or ValueError for anything else."""
-    if not isinstance(settings, Mapping) or set(settings) != set(CaptureSpec.__annotations__):
+    if not isinstance(settings, Mapping) or set(settings) | NOT_ALWAYS_RECORDED != set(CaptureSpec.__annotations__):
         raise SpecError("cannot read the configuration: it is of another version")
     return CaptureSpec(**{name: _READERS[name](value) for name, value in settings.items()})
 
@@ -74,6 +85,7 @@ _INTS: Final = _tuple(_INT)
 _NAMES: Final = _tuple(_of(str))
 _NETWORKS: Final = _tuple(lambda value: ip_network(_of(str)(value)))
 _PORTS: Final = _tuple(_ports)
+_SERVERS: Final = _tuple(_server)
 
 _READERS: Final[Mapping[str, Callable[[Json], Json]]] = {
     "families": _tuple(Family),
@@ -82,8 +94,9 @@ _READERS: Final[Mapping[str, Callable[[Json], Json]]] = {
     "proxy_mark": _optional(_INT),
     "dns": _of(bool),
     "dns_port": _INT,
-    "dns_servers": _tuple(_server),
+    "dns_servers": _SERVERS,
     "resolv_conf": _optional(_of(str)),
+    "named_servers": _optional(_SERVERS),
     "on_resolver_down": OnResolverDown,
     "heartbeat_timeout_s": _seconds,
     "heartbeat_mark": _INT,

@@ -130,6 +130,11 @@ class CaptureSpec:
     dns_servers: tuple[Server, ...]
     resolv_conf: str | None = None
     """The file that `dns_servers` were read from; None where they were listed."""
+    named_servers: tuple[Server, ...] | None = None
+    """Those that were asked for by address, besides what `resolv_conf` listed: they stay when that changes.
+
+    None without such a file, and where nobody recorded it.
+    """
     on_resolver_down: OnResolverDown = OnResolverDown.OPEN
     heartbeat_timeout_s: float
     heartbeat_mark: int

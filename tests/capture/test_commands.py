@@ -106,6 +106,10 @@ def test_a_second_install_says_what_it_changes(pod: Pod) -> None:
     assert _replacing(pod.capture("install", "--backend", "nft")) == ["changed: proxy-uid 995 -> 1337"]
     pod.resolv_conf.write_text("nameserver 10.96.0.10\n")
     assert _replacing(pod.capture("install")) == ["changed: dns-servers 10.96.0.10,10.96.0.11 -> 10.96.0.10"]
+    named = ("install", "--dns-servers", "resolv-conf,10.96.0.10")
+    assert _replacing(pod.capture(*named)) == ["changed: dns-servers asked for by address none -> 10.96.0.10"]
+    assert _replacing(pod.capture(*named)) == ["nothing to change: it is installed already"]
+    assert _replacing(pod.capture("install")) == ["changed: dns-servers asked for by address 10.96.0.10 -> none"]
     pod.place.run("nft", "flush", "chain", "inet", "meshdns", "nat")
     assert _replacing(pod.capture("install")) == ["changed: no option; rules or routes were not as they should be"]
     pod.place.run("nft", "flush", "table", "inet", "meshdns")

@@ -72,6 +72,10 @@ CHANGES: dict[str, tuple[Record, str]] = {
     ),
     "the backend": (replace(NOW, backend="iptables-legacy"), "changed: backend iptables-legacy -> nft"),
     "the version": (replace(NOW, version="1.9.9"), "changed: meshdns 1.9.9 -> 2.0.0"),
+    "servers that are named, not listed": (
+        replace(NOW, spec=spec(named_servers=servers("10.96.0.10"))),
+        "changed: dns-servers asked for by address 10.96.0.10 -> not recorded",
+    ),
     "nothing that is recorded": (NOW, "changed: no option; rules or routes were not as they should be"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -307,6 +308,35 @@ def test_follows_resolv_conf(place: Place) -> None:
     assert capture(place.pod, "status", "--check").returncode == 0
 
 
+CHANGED_BEFORE: dict[str, tuple[tuple[str, ...], tuple[str, ...], set[str]]] = {
+    "it lists fewer": ((), ("10.96.0.10",), {"10.96.0.10"}),
+    "it lists others": ((), ("10.96.0.12",), {"10.96.0.12"}),
+    "fewer, and one is named": (("10.9.9.9",), ("10.96.0.10",), {"10.96.0.10", "10.9.9.9"}),
+    "others, and one is named": (("10.9.9.9",), ("10.96.0.12",), {"10.96.0.12", "10.9.9.9"}),
+    "one is listed and named, then only named": (("10.96.0.11",), ("10.96.0.10",), {"10.96.0.10", "10.96.0.11"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_BEFORE)
+def test_follows_a_resolv_conf_that_changed_before_it_began(place: Place, name: str) -> None:
+    """What resolv.conf no longer lists is let go, and what was asked for by address stays, also after a restart."""
+    named, now, captured = CHANGED_BEFORE[name]
+    place.write("10.96.0.10", "10.96.0.11")
+    place.install("--dns-servers", ",".join(("resolv-conf", *named)))
+    place.write(*now)
+    for _ in range(2):
+        with place.watched():
+            assert _eventually(lambda: _captured(place) == captured)
+            assert _is_in_order(place.pod)
+    place.write("10.96.0.13")
+    with place.watched():
+        assert _eventually(lambda: _captured(place) == {"10.96.0.13", *named})
+
+
+def _captured(place: Place) -> set[str]:
+    return set(json.loads(capture(place.pod, "status", "--json").stdout)["spec"]["dns_servers"])
+
+
 def test_follows_another_install(place: Place) -> None:
     """What `install` puts in place while the watch runs is what the watch keeps from then on."""
     with place.watched():
@@ -508,15 +538,16 @@ def _after(watch: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
 
 
 def test_servers_given_by_address_stay() -> None:
-    """A nameserver that was asked for besides those of resolv.conf stays captured when those change."""
+    """A server that a record without their origin has besides the listed ones stays, and is recorded as asked for."""
     wanted = spec(dns_servers=servers("10.0.0.1", "10.9.9.9"), resolv_conf="/etc/resolv.conf")
     watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     assert _after(watch, servers("10.0.0.1")) == servers("10.0.0.1", "10.9.9.9")
     assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2", "10.9.9.9")
+    assert watch.wanted.spec.named_servers == servers("10.9.9.9")
 
 
 def test_a_file_that_changed_before_the_watch_began_is_believed() -> None:
-    """Where resolv.conf lists what was never captured, it says all: what it listed once cannot be known."""
+    """Where the record does not say what was listed, and resolv.conf lists what was never captured, it says all."""
     wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
     watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from capture_strategies import SPECS
-from capturing import SPEC
+from capturing import SPEC, servers, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshdns.capture.errors import SpecError
-from meshdns.capture.policy.settings import from_settings, to_settings
+from meshdns.capture.policy.settings import from_settings, to_settings, to_shown_settings
 from meshdns.capture.policy.spec import CaptureSpec
 
 JSON = st.recursive(
@@ -29,7 +29,19 @@ def test_read_after_write_is_the_same(spec: CaptureSpec) -> None:
     assert from_settings(json.loads(json.dumps(to_settings(spec)))) == spec
 
 
-@given(st.sampled_from(sorted(to_settings(SPEC))), JSON)
+NAMED = {"none": servers(), "some": servers("10.9.9.9", "fe80::1%eth0"), "not recorded": None}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_where_servers_came_from_is_kept_but_no_option(name: str) -> None:
+    """It is written down where it is known, read as unknown where it is not there, and not among what is shown."""
+    recorded = spec(resolv_conf="/etc/resolv.conf", named_servers=NAMED[name])
+    settings = json.loads(json.dumps(to_settings(recorded)))
+    assert ("named_servers" in settings, from_settings(settings)) == (NAMED[name] is not None, recorded)
+    assert to_shown_settings(recorded) == to_settings(spec(resolv_conf="/etc/resolv.conf"))
+
+
+@given(st.sampled_from(sorted(to_settings(spec(named_servers=())))), JSON)
 def test_any_other_value_is_read_or_refused(name: str, value: Any) -> None:  # noqa: ANN401 - any value is the point
     """A field of another hand's gives a spec, a SpecError or a ValueError, and nothing else."""
     with contextlib.suppress(SpecError, ValueError):
