@@ -29,8 +29,8 @@ class Finding:
     why: str = ""
 
 
-def judge(check: Check, reply: Reply) -> Finding:
-    """Return what the reply says of the check."""
+def judge(check: Check, reply: Reply, *, is_counted: bool) -> Finding:
+    """Return what the reply says of the check; `is_counted`: the counters of rules are seen, and judged besides."""
     if reply.fault is Fault.NOT_PERMITTED:
         return Finding(check.step, Outcome.UNCHECKED, f"{reply.detail}: run as root, or with CAP_SETUID and CAP_SETGID")
     if check.kind in {Kind.RELAY, Kind.POOL} and check.hindered and check.verdict.rule:
@@ -39,6 +39,11 @@ def judge(check: Check, reply: Reply) -> Finding:
     if reply.fault is Fault.NO_ROUTE and check.verdict.fate is not Fate.DIRECT:
         why = f"no route to {check.probe.destination} ({reply.detail}), and rules see only what has one"
         return Finding(check.step, Outcome.FAILED if check.must_leave else Outcome.UNCHECKED, why)
+    if check.kind is Kind.KNOCK and reply.fault is Fault.NO_ROUTE:
+        return Finding(check.step, Outcome.UNCHECKED, f"no route to {check.probe.destination} ({reply.detail})")
+    if check.kind is Kind.KNOCK and not is_counted:
+        why = "only its rule's counter proves it, which cannot be read: run as root, or with CAP_NET_ADMIN"
+        return Finding(check.step, Outcome.UNCHECKED, why)
     wrong = _WRONG[check.kind](check, reply)
     return Finding(check.step, Outcome.FAILED, wrong) if wrong else Finding(check.step, Outcome.PROVEN)
 

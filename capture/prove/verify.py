@@ -11,6 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from meshdns.capture.apply import scopes, steering
@@ -153,10 +154,11 @@ def _packets(rules: _Rules, question: Question) -> Iterator[Finding]:
             *planner.local(somebody, listeners),
         )
         replies = send_all([check.probe for check in first], question.wait_s)
-    yield from map(judge, first, replies)
+    judged = partial(judge, is_counted=rules.backend is not None)
+    yield from map(judged, first, replies)
     second = tuple(planner.second_round(possible, _ports(first, replies)))
     again = send_all([check.probe for check in second], question.wait_s)
-    yield from map(judge, second, again)
+    yield from map(judged, second, again)
     yield from _counters(rules, before, (*first, *second), (*replies, *again))
 
 

@@ -166,6 +166,16 @@ def test_a_pool_without_a_route_is_left_unchecked(there: Namespace) -> None:
     }
 
 
+def test_an_excluded_network_without_a_route_is_left_unchecked(there: Namespace) -> None:
+    """What could not be sent to an excluded destination does not prove that it goes direct."""
+    excluded = (ip_network("10.98.0.0/24"), ip_network("10.0.0.0/24"))
+    there.run("ip", "route", "add", "unreachable", "10.98.0.0/24")
+    _install(there, replace(ONE_FAMILY, outbound_cidrs=EVERYTHING, exclude_outbound_cidrs=excluded))
+    unproven = {one.step: one.outcome for one in _verify(there) if one.outcome is not Outcome.PROVEN}
+    there.run("ip", "route", "delete", "unreachable", "10.98.0.0/24")
+    assert unproven == {"tcp to excluded 10.98.0.0/24 goes direct": Outcome.UNCHECKED}
+
+
 LED_ASTRAY = {
     "by lo": (("240.240.0.0/16", "dev", "lo"), {}, "nat-local-4"),
     "to this machine": (("local", "240.240.0.0/16", "dev", "lo"), {}, "nat-local-4"),
@@ -207,8 +217,12 @@ def test_without_privilege_it_says_what_it_could_not_check(there: Namespace) -> 
     _install(there, TIMED)
     owner = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
     may_read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    done = there.run(*owner, *may_read, MESHDNS, "capture", "verify", *(f"--dns-servers={one}" for one in LISTED))
+    asked = (*(f"--dns-servers={one}" for one in LISTED), "--exclude-outbound-cidr=10.0.0.0/24")
+    done = there.run(*owner, *may_read, MESHDNS, "capture", "verify", *asked)
     lines = done.stdout.splitlines()
+    assert [
+        line for line in lines if line.startswith("unchecked tcp to excluded 10.0.0.0/24 goes direct: only its rule's")
+    ]
     assert "unchecked counters: the rules cannot be read" in lines
     assert f"ok        udp lookup at {LISTED[0]} as uid 1000, ourselves" in lines
     assert [line for line in lines if "unchecked lookups as the proxy (uid 1337)" in line]
