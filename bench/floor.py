@@ -10,8 +10,8 @@ import asyncio
 import socket
 import sys
 
-from meshdns.resolver.serve.batch import PACKET_BYTES, Batch
-from meshdns.resolver.serve.datagram import LOOK_EVERY, RECEIVE_BUFFER_BYTES
+from meshdns.resolver.serve.batch import Batch
+from meshdns.resolver.serve.datagram import LOOK_EVERY, PACKET_BYTES, RECEIVE_BUFFER_BYTES
 from meshdns.resolver.serve.loop import AnsweringLoop
 
 _FLAGS = b"\x85\x80"

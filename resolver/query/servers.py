@@ -6,8 +6,8 @@ Nothing is sent from here; `exchange` says when a server answered or did not, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 Address = IPv4Address | IPv6Address
@@ -39,8 +39,7 @@ _SMOOTHING: Final = 1 / 8
 """Weight of a new round-trip time (RFC 6298, section 2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """Where a nameserver listens; `interface` is that of a link-local address."""
 
     address: Address
@@ -52,27 +51,37 @@ class Upstream:
         return f"[{host}]:{self.port}" if self.address.version == 6 else f"{host}:{self.port}"  # noqa: PLR2004
 
 
-@dataclass(slots=True, eq=False)
 class Server:
     """An upstream and what is known about it. Times are those of the clock that is passed in, in seconds.
 
     `wait_s` is how long it is waited for before the next try starts.
     """
 
-    upstream: Upstream
-    name: str = field(init=False)
-    attempts: int = 0
-    failures: int = 0
-    failures_in_a_row: int = 0
-    round_trip_s: float | None = None
-    wait_s: float = WAIT_UNKNOWN_S
-    probe_at_s: float = 0.0
-    loops_until_s: float = 0.0
-    loop_check_at_s: float = 0.0
+    __slots__ = (
+        "attempts",
+        "failures",
+        "failures_in_a_row",
+        "loop_check_at_s",
+        "loops_until_s",
+        "name",
+        "probe_at_s",
+        "round_trip_s",
+        "upstream",
+        "wait_s",
+    )
 
-    def __post_init__(self) -> None:
-        """Print the upstream once."""
-        self.name = str(self.upstream)
+    def __init__(self, upstream: Upstream) -> None:
+        """Nothing is known of it yet."""
+        self.upstream = upstream
+        self.name = str(upstream)
+        self.attempts = 0
+        self.failures = 0
+        self.failures_in_a_row = 0
+        self.round_trip_s: float | None = None
+        self.wait_s = WAIT_UNKNOWN_S
+        self.probe_at_s = 0.0
+        self.loops_until_s = 0.0
+        self.loop_check_at_s = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -109,17 +118,17 @@ class Order(NamedTuple):
     looping: tuple[Server, ...] = ()
 
 
-@dataclass(slots=True)
 class Servers:
     """All servers: those for every name, and those of conditional zones by the zone's key (lower-case wire form)."""
 
-    default: tuple[Server, ...] = ()
-    zones: Mapping[bytes, tuple[Server, ...]] = field(default_factory=dict)
-    _as_configured: Order = field(init=False)
+    __slots__ = ("_as_configured", "default", "zones")
 
-    def __post_init__(self) -> None:
-        """Make the order that nearly every question has."""
-        self._as_configured = Order(self.default)
+    def __init__(
+        self, default: tuple[Server, ...] = (), zones: Mapping[bytes, tuple[Server, ...]] = MappingProxyType({})
+    ) -> None:
+        self.default = default
+        self.zones = zones
+        self._as_configured = Order(default)  # that of nearly every question
 
     def __iter__(self) -> Iterator[Server]:
         yield from self.default

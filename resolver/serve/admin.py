@@ -7,7 +7,6 @@ and how long and how large a request may be. HTTP/1.1 by RFC 9112; every reply e
 from __future__ import annotations
 
 import asyncio
-import http
 import importlib
 import json
 import os
@@ -105,12 +104,14 @@ class AdminServer:
             writer.close()
 
     async def _reply(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+        from http import HTTPStatus  # noqa: PLC0415 - a start does without
+
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         if method in {"GET", "HEAD"}:
             response = await self._answer(rest.partition(" ")[0], writer)
         else:
-            response = Response(b"only GET is served\n", http.HTTPStatus.METHOD_NOT_ALLOWED)
-        reason = http.HTTPStatus(response.status).phrase
+            response = Response(b"only GET is served\n", HTTPStatus.METHOD_NOT_ALLOWED)
+        reason = HTTPStatus(response.status).phrase
         writer.write(
             f"HTTP/1.1 {int(response.status)} {reason}\r\nContent-Type: {response.content_type}\r\n"
             "Connection: close\r\nCache-Control: no-store\r\n\r\n".encode()
@@ -120,15 +121,17 @@ class AdminServer:
         await writer.drain()
 
     async def _answer(self, target: str, writer: asyncio.StreamWriter) -> Response:
+        from http import HTTPStatus  # noqa: PLC0415 - as above
+
         try:
             url = urlsplit(target)
             parameters = dict(parse_qsl(url.query, max_num_fields=MAX_PARAMETERS))
         except ValueError:  # a bracket that nothing closes, or more parameters than there can be
-            return Response(b"cannot read the request's target\n", http.HTTPStatus.BAD_REQUEST)
+            return Response(b"cannot read the request's target\n", HTTPStatus.BAD_REQUEST)
         handlers = await self._handlers()
         if url.path in handlers and (url.path in OPEN_PATHS or _is_loopback(writer.get_extra_info("peername"))):
             return await handlers[url.path](parameters)
-        return Response(b"not found\n", http.HTTPStatus.NOT_FOUND)
+        return Response(b"not found\n", HTTPStatus.NOT_FOUND)
 
 
 async def _send_body(body: bytes | AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

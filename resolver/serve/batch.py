@@ -16,12 +16,10 @@ from typing import Final, Literal
 SLOTS: Final = 64
 """Datagrams per call, and so per turn of the loop: about half a millisecond of answers."""
 
-PACKET_BYTES: Final = 65535
-"""The largest UDP payload there can be; the pages of a slot are touched only by packets that need them."""
-
 REPLY_BYTES: Final = 4096
 
 _PACKET_SHIFT: Final = 16
+"""Any UDP payload fits; the pages of a slot are touched only by packets that need them."""
 _ADDRESS_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}  # sockaddr_in, sockaddr_in6
 _ADDRESS_STRIDE: Final = 32
 _WORD: Final = ctypes.sizeof(ctypes.c_size_t)

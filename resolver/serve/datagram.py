@@ -15,15 +15,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from meshdns.resolver.query.answer import Drop, Forward, Tally, at_once, by_order, decide
 from meshdns.resolver.query.decision import Submit
 from meshdns.resolver.query.plain import Plain
-from meshdns.resolver.serve.batch import PACKET_BYTES, Batch, is_available
 from meshdns.resolver.serve.loop import AnsweringLoop
 from meshdns.resolver.serve.querylog import Observation, Observe
 from meshdns.resolver.table.live import Table
+
+if TYPE_CHECKING:
+    from meshdns.resolver.serve.batch import Batch
+
+PACKET_BYTES: Final = 65535
+"""The largest UDP payload there can be."""
 
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
 """The default holds 193 small queries: a burst of 256 lost 63, each a wait of 5 s in a stub (NSD asks for 1 MiB)."""
@@ -85,9 +90,8 @@ class DatagramListener:
         observe: Observe | None = None,
         *,
         fast: Fast | None = None,
-        batched: bool | None = None,
     ) -> None:
-        """Take over a bound socket. `batched` None: where the C library can."""
+        """Take over a bound socket."""
         sock.setblocking(False)
         self.table = table
         self.counters = DatagramCounters()
@@ -97,7 +101,7 @@ class DatagramListener:
         self._fast = fast
         self._reply = self._send
         self._observe = observe
-        self._batch = Batch(sock) if (is_available() if batched is None else batched) and observe is None else None
+        self._batch: Batch | None = None
         self._waiting = False
         self._until_look = LOOK_EVERY
         self._tally = self.counters.tally
@@ -111,6 +115,14 @@ class DatagramListener:
             loop.add_turn(self._sock.fileno(), turn)
         else:
             loop.add_reader(self._sock.fileno(), turn)
+
+    def read_many(self) -> None:
+        """From now on read packets that wait together, where the C library can."""
+        from meshdns.resolver.serve.batch import Batch, is_available  # noqa: PLC0415 - ctypes: no first answer waits for it
+
+        if is_available() and self._observe is None:
+            self._batch = Batch(self._sock)
+            self._until_look = LOOK_EVERY
 
     def stop(self) -> None:
         """Read nothing more; replies to what was submitted still go out while the socket is open."""
@@ -159,7 +171,7 @@ class DatagramListener:
     def _many(self) -> None:
         """Answer up to SLOTS packets; while there are several, the next turn begins here."""
         batch = self._batch
-        assert batch is not None  # noqa: S101 - `start` saw to it
+        assert batch is not None  # noqa: S101 - `_turn` saw to it
         sizes = batch.receive()
         table, tally, look, now = self.table, self._tally, self._look, time.monotonic()
         packets, replies, names = batch.packets, batch.replies, batch.names

@@ -6,7 +6,6 @@ process does without them.
 
 from __future__ import annotations
 
-import pickle
 import struct
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -62,6 +61,8 @@ class Writer(Protocol):
 
 def write(stream: Writer, value: Any) -> None:  # noqa: ANN401 - a Request, a Summary, rows, or a memo
     """Write one frame."""
+    import pickle  # noqa: PLC0415 - where nothing has changed no child is started
+
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     stream.write(LENGTH.pack(len(data)) + data)
 
@@ -78,4 +79,14 @@ def read(stream: Reader) -> Any:  # noqa: ANN401 - see `write`
     prefix = stream.read(LENGTH.size)
     if len(prefix) < LENGTH.size:
         raise EOFError
-    return pickle.loads(stream.read(LENGTH.unpack(prefix)[0]))  # noqa: S301 - nobody else holds the pipe
+    return loaded(stream.read(LENGTH.unpack(prefix)[0]))
+
+
+def loaded(data: bytes) -> Any:  # noqa: ANN401 - see `write`
+    """Return what is in a frame; ValueError where nothing is."""
+    import pickle  # noqa: PLC0415 - as above
+
+    try:
+        return pickle.loads(data)  # noqa: S301 - nobody else holds the pipe
+    except pickle.PickleError as error:
+        raise ValueError(f"a frame that cannot be read: {error}") from error

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import pickle
 import struct
 import sys
 import time
@@ -101,7 +100,7 @@ class Reloader:
             try:
                 async with asyncio.timeout(LOAD_S):
                     await self._load()
-            except (LoadError, TimeoutError, OSError, pickle.PickleError, struct.error) as error:
+            except (LoadError, TimeoutError, OSError, struct.error) as error:
                 self.counters.failures += 1
                 logger.warning("cannot load the manifests: %s: what was loaded before is served on", error or "no end")
             finally:
@@ -229,7 +228,9 @@ async def _frame(stream: asyncio.StreamReader) -> Any:  # noqa: ANN401 - a Summa
         (length,) = frames.LENGTH.unpack(await stream.readexactly(frames.LENGTH.size))
         if length > MAX_FRAME_BYTES:
             raise LoadError(f"a frame of {length} bytes")
-        return pickle.loads(await stream.readexactly(length))  # noqa: S301 - our own child's pipe
+        return frames.loaded(await stream.readexactly(length))
+    except ValueError as error:
+        raise LoadError(str(error)) from error
     except asyncio.IncompleteReadError as error:
         raise LoadError("the loading process ended before it was done: see what it wrote above") from error
 

@@ -106,7 +106,7 @@ class Resolver:
         self._begin_to_beat()  # last: one beat of a process that then cannot start sends lookups here for seconds
         logger.info("answering on %s", ", ".join(str(listener.at) for listener in self.listeners))
         self._tell_ready()
-        await self._start_companions()
+        await self._start_the_rest()
         await self._ending.wait()
         self._notifier.stopping()
         await self._leave()
@@ -192,11 +192,14 @@ class Resolver:
             if isinstance(loop, SampledLoop):
                 loop.time_turns(listener.udp.fileno(), datagram.counters.tally, self.durations.sample)
 
-    async def _start_companions(self) -> None:
-        """Start them once names of ours are answered, or cannot be: no lookup waits for them."""
+    async def _start_the_rest(self) -> None:
+        """Start what no lookup should wait for once names of ours are answered, or cannot be."""
         if self.settings.table.manifests:
             await _first_of(self.reloader.tried.wait(), self._ending.wait())
         if not self._ending.is_set():
+            await late_import("meshdns.resolver.serve.batch")
+            for datagram in self.datagrams:
+                datagram.read_many()
             for companion in self.companions:
                 await companion.start()
 

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Final, Literal, NamedTuple
@@ -50,8 +50,7 @@ class LookupFailedError(Exception):
     """No upstream gave a good answer; the text says what they gave instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What `Forwarder.resolve` found: no addresses when the name has none of that family."""
 
     addresses: tuple[Address, ...]

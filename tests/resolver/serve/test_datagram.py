@@ -107,7 +107,9 @@ def test_every_client_gets_its_replies(family: socket.AddressFamily, batched: bo
 
     async def story() -> None:
         with bound(family) as server, clients(server, 5) as senders:
-            listener = DatagramListener(server, table_of(*WORLD), answered_upstream, batched=batched)
+            listener = DatagramListener(server, table_of(*WORLD), answered_upstream)
+            if batched:
+                listener.read_many()
             listener.start(asyncio.get_running_loop())
             for turn in range(8):
                 for number, client in enumerate(senders):
@@ -131,7 +133,9 @@ def test_replies_are_decides(batched: bool, loop: Loop) -> None:  # noqa: FBT001
 
     async def story() -> None:
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), answered_upstream, batched=batched)
+            listener = DatagramListener(server, world(), answered_upstream)
+            if batched:
+                listener.read_many()
             listener.start(asyncio.get_running_loop())
             for _ in range(5):
                 for packet in steady:
@@ -152,7 +156,9 @@ def test_no_burst_is_lost(batched: bool) -> None:  # noqa: FBT001 - a parameter
 
     async def story() -> None:
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), answered_upstream, batched=batched)
+            listener = DatagramListener(server, world(), answered_upstream)
+            if batched:
+                listener.read_many()
             for ident in range(1000):
                 client.send(query("address.internal", ident=ident))
             listener.start(asyncio.get_running_loop())
@@ -180,7 +186,9 @@ def test_a_datagram_of_any_size(batched: bool, loop: Loop) -> None:  # noqa: FBT
 
     async def story() -> None:
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), answered_upstream, batched=batched)
+            listener = DatagramListener(server, world(), answered_upstream)
+            if batched:
+                listener.read_many()
             listener.start(asyncio.get_running_loop())
             padded = query("address.internal")
             for _ in range(40):
@@ -198,7 +206,9 @@ def test_the_table_is_swapped(batched: bool, loop: Loop) -> None:  # noqa: FBT00
 
     async def story() -> None:
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), answered_upstream, batched=batched)
+            listener = DatagramListener(server, world(), answered_upstream)
+            if batched:
+                listener.read_many()
             listener.start(asyncio.get_running_loop())
             for number in range(40):
                 listener.table = table_of(entry("address.internal", f"192.0.2.{number}"))
@@ -217,7 +227,9 @@ def test_others_get_their_turn(batched: bool, loop: Loop) -> None:  # noqa: FBT0
     async def story() -> None:
         here = asyncio.get_running_loop()
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), answered_upstream, batched=batched)
+            listener = DatagramListener(server, world(), answered_upstream)
+            if batched:
+                listener.read_many()
             listener.start(here)
             flooding = True
 
@@ -258,7 +270,9 @@ def test_late_replies(batched: bool, loop: Loop) -> None:  # noqa: FBT001 - a pa
 
     async def story() -> None:
         with bound() as server, clients(server) as (client,):
-            listener = DatagramListener(server, world(), submit, batched=batched)
+            listener = DatagramListener(server, world(), submit)
+            if batched:
+                listener.read_many()
             listener.start(asyncio.get_running_loop())
             for ident in range(3):
                 client.send(query("www.example.com", ident=ident))
@@ -341,7 +355,10 @@ def test_an_error_ends_nothing(batched: bool, loop: Loop) -> None:  # noqa: FBT0
         here = asyncio.get_running_loop()
         here.set_exception_handler(lambda _, context: told.append(context))
         with bound() as server, clients(server) as (client,):
-            DatagramListener(server, world(), submit, batched=batched).start(here)
+            listener = DatagramListener(server, world(), submit)
+            if batched:
+                listener.read_many()
+            listener.start(here)
             for _ in range(3):
                 client.send(query("www.example.com"))
                 client.send(query("address.internal"))
