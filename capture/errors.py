@@ -29,6 +29,12 @@ class ApplyError(CaptureError):
     exit_code = 4
 
 
+class LeftoverError(CaptureError):
+    """The new rules are in, verified, and older ones of another backend could not be removed: packets meet both."""
+
+    exit_code = 4
+
+
 class ConfirmError(CaptureError):
     """There is nothing to confirm, or it has been undone already; nothing was changed."""
 

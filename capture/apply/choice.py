@@ -16,7 +16,7 @@ from meshdns.capture.apply.install import Installation, uninstall
 from meshdns.capture.dialects.iptables.heartbeat import HEARTBEATS
 from meshdns.capture.dialects.nft.render import NAME
 from meshdns.capture.dialects.observed import NOTHING, Observed
-from meshdns.capture.errors import CaptureError, PreflightError
+from meshdns.capture.errors import CaptureError, LeftoverError, PreflightError
 from meshdns.capture.policy.ruleset import RuleSet
 from meshdns.capture.policy.spec import Family
 from meshdns.capture.system.nftables import has_table
@@ -144,10 +144,17 @@ def shared_switch(chosen: Backend, held: Mapping[str, Observed]) -> frozenset[Fa
 
 
 def remove_elsewhere(chosen: Backend, held: Mapping[str, Observed]) -> None:
-    """Remove what other backends hold. What `chosen` holds must be verified in the kernel."""
+    """Remove what other backends hold. What `chosen` holds must be verified in the kernel.
+
+    LeftoverError: it could not be removed, or not all of it.
+    """
     for name, found in held.items():
-        _await_heartbeats(chosen, found.alive)
-        BACKENDS[name]().remove()
+        try:
+            _await_heartbeats(chosen, found.alive)
+            BACKENDS[name]().remove()
+        except CaptureError as error:
+            what = f"installed with {chosen.name}, but what {name} holds is still there"
+            raise LeftoverError(f"{what}: {error}: run the same `meshdns capture install` again") from error
 
 
 def uninstall_everywhere(name: str) -> bool:

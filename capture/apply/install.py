@@ -103,8 +103,8 @@ def install(
 
     `shared`: the families whose switch is open already because another backend's rules share it.
 
-    ApplyError: the kernel refused it, or holds something else afterwards, and what was there before is there again.
-    RollbackError: it is not.
+    ApplyError: the kernel refused it, or holds something else afterwards, or what it holds cannot be read; what was
+    there before is there again. PreflightError: nothing was changed. RollbackError: what was there before is not there.
     """
     rules = plan(record.spec)
     before = inspect(backend, held)
@@ -120,18 +120,20 @@ def _replace(backend: Backend, record: Record, before: Installation) -> None:
     rules = plan(record.spec)
     # Families that are alive now stay alive over a table made anew: the next heartbeat takes over from there.
     seed_s = record.spec.heartbeat_timeout_s
-    steering.settle(record.spec)
     try:
+        steering.settle(record.spec)
         backend.replace(rules, to_comments(record, backend.comment_length), before.held, seed_s)
-    except CaptureError:
-        steering.settle(before.record.spec if before.record else None)
+        after = backend.read()
+        if not _is_installed(backend, rules, record, after):
+            wrong = "; ".join(differences(rules, after, backend)[:3]) or "the record differs"
+            raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong})")
+        _settle(record.spec)
+    except RollbackError:
         raise
-    after = backend.read()
-    if not _is_installed(backend, rules, record, after):
-        wrong = "; ".join(differences(rules, after, backend)[:3]) or "the record differs"
-        _roll_back(backend, before, after, record.version)
-        raise ApplyError(f"cannot install the rules: the kernel holds others than were loaded ({wrong}): rolled back")
-    _settle(record.spec)
+    except CaptureError as error:
+        if _roll_back(backend, before, record.version, error):
+            raise ApplyError(f"{error}: rolled back") from error
+        raise
 
 
 def _settle(spec: CaptureSpec | None) -> bool:
@@ -156,16 +158,39 @@ def _is_installed(backend: Backend, rules: RuleSet, record: Record, held: Observ
     )
 
 
-def _roll_back(backend: Backend, before: Installation, now: Observed, version: str) -> None:
-    """Load again what was recorded before; where nothing was, remove what was just loaded."""
+def _roll_back(backend: Backend, before: Installation, version: str, cause: CaptureError) -> bool:
+    """Load again what was recorded before; where nothing was, remove what is there. Returns whether rules had changed.
+
+    RollbackError: it could not be done.
+    """
+    old = as_planned_by(before.record, version) if before.record else None
     try:
-        if before.record is None:
+        now = _held_now(backend, before.held)
+        if _rules_of(now) == _rules_of(before.held):
+            steering.settle(old.spec if old else None)
+            return False
+        if old is None:
             backend.remove()
-            steering.settle(None)
+            _settle(None)
         else:
-            old = replace(as_planned_by(before.record, version), open_before=now.alive)
-            steering.settle(old.spec)
-            comments = to_comments(old, backend.comment_length)
+            _settle(old.spec)
+            comments = to_comments(replace(old, open_before=now.alive), backend.comment_length)
             backend.replace(plan(old.spec), comments, now, old.spec.heartbeat_timeout_s)
     except CaptureError as error:
-        raise RollbackError(f"cannot roll back after rules that the kernel changed: {error}") from error
+        left = "what was to be installed, or a part of it, is still there"
+        raise RollbackError(f"cannot roll back: {error}: {left}, which had failed: {cause}") from error
+    return True
+
+
+def _held_now(backend: Backend, before: Observed) -> Observed:
+    """Return what is held, as something that gives way to anything where it cannot be read."""
+    try:
+        return backend.read()
+    except CaptureError:
+        return Observed(present=True, alive=before.alive, strangers=("what cannot be read",))
+
+
+def _rules_of(held: Observed) -> object:
+    """Return what is held without what changes by itself."""
+    chains = [(chain.name, chain.place, [rule.rule or rule.text for rule in chain.rules]) for chain in held.chains]
+    return held.present, chains, held.about, held.strangers

@@ -27,6 +27,7 @@ from meshdns.capture.apply.preflight import check
 from meshdns.capture.apply.record import Record
 from meshdns.capture.dialects.nft.render import TRACE_NAME
 from meshdns.capture.dialects.observed import Observed
+from meshdns.capture.errors import CaptureError, LeftoverError, RollbackError
 from meshdns.capture.policy.plan import plan as plan_rules
 from meshdns.capture.policy.spec import CaptureSpec
 from meshdns.capture.system.namespace import entered, locked
@@ -115,8 +116,9 @@ def install(
             with uninterrupted():
                 done = apply_install(choice.backend, record, choice.held, shared=shared)
                 remove_elsewhere(choice.backend, elsewhere)
-                settled(done.changed or bool(elsewhere))
-        on_trial = commit.pending() if commit_timeout and (done.changed or elsewhere) else None
+                is_changed = done.changed or bool(elsewhere)
+                settled(is_changed)
+        on_trial = _how_it_ends(commit_timeout) if commit_timeout and is_changed else ""
         unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
     _print_done(record, done, elsewhere)
@@ -127,8 +129,7 @@ def install(
     for line in unheard:
         click.echo(f"meshdns: {line}", err=True)
     if on_trial:
-        then = "what was before comes back" if on_trial.previous else "it is removed again"
-        click.echo(f"{then} in {commit_timeout:g} s, unless you run `meshdns capture confirm`")
+        click.echo(on_trial)
 
 
 @capture.command()
@@ -194,27 +195,44 @@ def _await_beat(backend: Backend, spec: CaptureSpec) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _committing(timeout_s: float | None) -> Iterator[Callable[[bool], None]]:
-    """Arrange for what is installed now to come back, unless the block ends before it says that something has changed.
+    """Arrange for what is installed now to come back, unless the block fails and promises that nothing has changed.
 
-    Gives the function to say so with: whether it has. Without a timeout, what the block installs is meant to stay, and
-    nothing that waited before comes back.
+    Gives the function to say with whether it has, where the block does not fail. Without a timeout, what the block
+    installs is meant to stay, and nothing that waited before comes back.
     """
     if timeout_s is None:
         yield lambda _: commit.disarm()
         return
     from meshdns.init.commands.capture_commit import start_waiting  # noqa: PLC0415 - see LATE
 
-    with contextlib.ExitStack() as given_up:
-        given_up.callback(commit.arm(timeout_s, start_waiting))
+    give_up = commit.arm(timeout_s, start_waiting)
+    is_settled = False
 
-        def settled(is_changed: bool) -> None:  # noqa: FBT001 - the one thing that it is told
-            if is_changed:
-                given_up.pop_all()
-            else:
-                given_up.close()
-                commit.end_abandoned()
+    def settled(is_changed: bool) -> None:  # noqa: FBT001 - the one thing that it is told
+        nonlocal is_settled
+        is_settled = True
+        if not is_changed:
+            give_up()
+            commit.end_abandoned()
 
+    try:
         yield settled
+    except (LeftoverError, RollbackError):
+        click.echo(f"meshdns: {_how_it_ends(timeout_s)}", err=True)
+        raise
+    except (CaptureError, KeyboardInterrupt):  # ^C acts before the first change, or after the last
+        if not is_settled:
+            give_up()
+        raise
+
+
+def _how_it_ends(timeout_s: float) -> str:
+    """Return how the trial ends, for people; nothing where it has ended."""
+    on_trial = commit.pending()
+    if on_trial is None:
+        return ""
+    then = "what was before comes back" if on_trial.previous else "it is removed again"
+    return f"{then} in {timeout_s:g} s, unless you run `meshdns capture confirm`"
 
 
 def no_dns() -> str:

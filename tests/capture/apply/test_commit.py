@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from namespaces import Namespace, namespace
 from other_meshdns import OTHER_OPTIONS, OTHER_RULES, Edit, other_meshdns
 from proving import MESHDNS, capture
+from stand_ins import FAILING, stand_ins
 
 from meshdns.capture.apply.commit import RETRY_S, pending
 from meshdns.capture.system.outlive import unit_command
@@ -301,6 +303,67 @@ def test_an_install_that_fails_leaves_nothing_pending(pod: Namespace) -> None:
     refused = capture(pod, "install", *SECOND, "--commit-timeout", LONG_S, "--wait-ready", "0.3", check=False)
     assert refused.returncode == 3
     assert _status(pod)["confirm_within_s"] is None
+
+
+UNREADABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "nothing before": ((), ("read",)),
+    "another before": (FIRST, ("read:4", "read:5")),
+}
+"""What was installed before, and the runs of nft that fail: those that read what was loaded."""
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_cannot_be_read_back_is_not_on_trial(pod: Namespace, tmp_path: Path, case: str) -> None:
+    """Rules that were loaded and cannot be looked at are rolled back: exit 4, and there is nothing to confirm."""
+    before, failing = UNREADABLE[case]
+    if before:
+        capture(pod, "install", *before)
+    old = pod.ruleset()
+    environment = stand_ins(tmp_path, ("nft",), FAILING).failing(*failing)
+    done = pod.run(*TRIAL_BY_NFT, "--commit-timeout", LONG_S, environment=environment, check=False)
+    assert done.returncode == 4
+    assert "no read today: rolled back" in done.stderr
+    assert pod.ruleset() == old
+    assert "nothing is pending" in capture(pod, "confirm", check=False).stderr
+    assert _eventually(lambda: not _waiting(pod))
+
+
+TRIAL_BY_NFT = (MESHDNS, "capture", "install", *SECOND, "--backend", "nft")
+
+
+def test_what_cannot_be_rolled_back_is_still_on_trial(pod: Namespace, tmp_path: Path) -> None:
+    """Where the old rules cannot be put back at once the exit code is 5, and they come back at the end of the trial."""
+    environment = stand_ins(tmp_path, ("nft",), FAILING).failing("read:1", "change:2")
+    done = pod.run(*TRIAL_BY_NFT, "--commit-timeout", "3", environment=environment, check=False)
+    assert done.returncode == 5
+    assert "cannot roll back: " in done.stderr
+    assert "still there" in done.stderr
+    assert "it is removed again in 3 s" in done.stderr
+    assert "10.96.0.99" in pod.ruleset()
+    assert _eventually(lambda: pod.ruleset() == "")
+
+
+@pytest.mark.parametrize("trial_s", [TRIAL_S, LONG_S], ids=["left", "taken up again"])
+def test_what_another_backend_keeps_is_told_and_on_trial(pod: Namespace, trial_s: str) -> None:
+    """New rules beside old ones that could not be removed: exit 4 says so, and the trial goes on to either end."""
+    capture(pod, "install", *FIRST, "--backend", "iptables-legacy")
+    with open(os.environ["XTABLES_LOCKFILE"], "w") as held:  # noqa: PTH123 - a descriptor is what is wanted
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = pod.run(*TRIAL_BY_NFT, "--commit-timeout", trial_s, check=False, timeout_s=50)
+        assert done.returncode == 4
+        assert "installed with nft, but what iptables-legacy holds is still there: " in done.stderr
+        assert f"what was before comes back in {trial_s} s" in done.stderr
+        assert "10.96.0.99" in pod.ruleset()
+    if trial_s == TRIAL_S:
+        assert _eventually(lambda: pod.ruleset() == "" and _status(pod)["confirm_within_s"] is None)
+        assert _servers(pod) == ["10.96.0.10"]
+        return
+    assert (
+        "removed what was installed with iptables-legacy" in pod.run(*TRIAL_BY_NFT, "--commit-timeout", LONG_S).stdout
+    )
+    capture(pod, "confirm")
+    assert _servers(pod) == ["10.96.0.99"]
+    assert capture(pod, "status", "--check").returncode == 0
 
 
 def test_what_cannot_come_back_is_not_promised(pod: Namespace, tmp_path: Path) -> None:

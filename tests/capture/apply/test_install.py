@@ -17,11 +17,11 @@ from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, install, new_record, uninstall
 from meshdns.capture.dialects.nft.backend import NftBackend
 from meshdns.capture.dialects.observed import NOTHING, Observed
-from meshdns.capture.errors import ApplyError, RollbackError
+from meshdns.capture.errors import ApplyError, PreflightError, RollbackError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.ruleset import Chain, Hook, Match, Protocol, Redirect, Rule, RuleSet, Stage
 from meshdns.capture.policy.simulate import Fate
-from meshdns.capture.policy.spec import MAX_HEARTBEAT_TIMEOUT_S, CaptureSpec, Family
+from meshdns.capture.policy.spec import MAX_HEARTBEAT_TIMEOUT_S, CaptureSpec, Family, InboundMode
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 
@@ -192,6 +192,58 @@ def test_what_another_version_planned_is_rolled_back_under_our_name(pod: Namespa
         _install(pod, CASES["closed"], _Meddler())
     assert _inspect(pod).condition is Condition.SAME
     assert _inspect(pod).record == new_record(CASES["defaults"], BACKEND, "1", 1)
+
+
+class _Unreadable(NftBackend):
+    """A backend that cannot read what it has loaded, the first time or ever after."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.loaded = False
+
+    def read(self) -> Observed:
+        if self.loaded and self.failures:
+            self.failures -= 1
+            raise PreflightError("cannot read the rules with nft: out of memory")
+        return super().read()
+
+    def replace(self, rules: RuleSet, about: Sequence[str], held: Observed, seed_s: float) -> None:
+        super().replace(rules, about, held, seed_s)
+        self.loaded = True
+
+
+@pytest.mark.parametrize("before", [None, "defaults", "everything"])
+@pytest.mark.parametrize("failures", [1, 100], ids=["once", "for good"])
+def test_what_cannot_be_read_back_is_rolled_back(pod: Namespace, before: str | None, failures: int) -> None:
+    """Rules that were loaded and cannot be looked at are an error, and the old ones are back."""
+    if before:
+        _install(pod, CASES[before])
+    old = pod.ruleset()
+    with pytest.raises(ApplyError, match=r"cannot read the rules with nft: out of memory: rolled back"):
+        _install(pod, CASES["closed"], _Unreadable(failures))
+    assert pod.ruleset() == old
+
+
+STEERED = spec(inbound_ports=CASES["inbound-all"].inbound_ports, inbound_mode=InboundMode.TPROXY)
+
+
+@pytest.mark.parametrize("before", [None, "defaults"])
+def test_routing_that_cannot_be_had_is_rolled_back(pod: Namespace, before: str | None) -> None:
+    """Where an ip rule or route is refused, those that were made before it are gone, and the rules are as they were."""
+    pod.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
+    if before:
+        _install(pod, CASES[before])
+    old = (pod.ruleset(), *_routing(pod))
+    with pytest.raises(ApplyError, match=r"cannot add the ipv6 route: .*: permission denied"):
+        _install(pod, STEERED)
+    assert (pod.ruleset(), *_routing(pod)) == old
+
+
+def _routing(pod: Namespace) -> list[str]:
+    return [pod.run("ip", family, what, "show", *table).stdout for family in ("-4", "-6") for what, *table in ROUTING]
+
+
+ROUTING = (("rule",), ("route", "table", "all"))
 
 
 def test_a_rollback_that_fails_is_said(pod: Namespace) -> None:
