@@ -66,9 +66,11 @@ class Rules:
             return Look(Standing.MISSING, f"there is no {at}")
         if done.exit_code:
             return Look(Standing.MISSING, _cause(done) if done.errors else "not as they should be")
-        left_s = json.loads(done.output)["confirm_within_s"]
-        if left_s is not None:
-            return Look(Standing.MISSING, f"to be confirmed within {left_s:.0f} s")
+        found = json.loads(done.output)
+        if found["trial_abandoned"]:
+            return Look(Standing.MISSING, "their trial was not confirmed, and nobody ends it")
+        if found["confirm_within_s"] is not None:
+            return Look(Standing.MISSING, f"to be confirmed within {found['confirm_within_s']:.0f} s")
         return Look(Standing.DONE)
 
     @classmethod
