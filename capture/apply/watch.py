@@ -23,6 +23,7 @@ from meshdns.capture.apply.choice import held_elsewhere, remove_elsewhere
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, install, new_record
 from meshdns.capture.apply.record import Record
+from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import CaptureError
 from meshdns.capture.policy.spec import CaptureSpec, Server
 from meshdns.capture.system.events import RoutingEvents, RuleEvents
@@ -33,8 +34,9 @@ logger = logging.getLogger("meshdns.capture")
 
 TICK_S: Final = 0.5
 """How often resolv.conf is looked at; what is new there must be the same at two looks, or it is half written."""
-POLL_S: Final = 1.0
-"""How often rules are read that the kernel tells no events of: those of iptables-legacy."""
+POLL_S: Final = 0.5
+"""How often rules are read that the kernel tells no events of, those of iptables-legacy: with reading and writing them
+they are back within a second."""
 NET_S: Final = 10.0
 """How often they are read where it does, should an event be lost."""
 SETTLE_S: Final = 0.1
@@ -50,6 +52,9 @@ class Readable(Protocol):
     def fileno(self) -> int:
         """Return its descriptor."""
 
+
+Content = tuple[object, ...]
+"""What a kernel holds of ours, to be compared with what it held before."""
 
 Nameservers = Callable[[str], tuple[Server, ...] | None]
 """Reads the resolv.conf of that path; None where that cannot be done now."""
@@ -73,12 +78,18 @@ class Watch:
     left_to: str | None = None
     """The version whose rules are left alone now."""
     _left_because: str = ""
+    _in_order: Content | None = None
+    """What was read when last all was as it should be: while it is read again, nothing needs to be compared."""
     _listed: tuple[Server, ...] | None = None
     _seen: tuple[Server, ...] | None = None
 
     def look(self, by: Sequence[str] = ()) -> None:
         """Read the rules; where they are not as they should be, put them back. `by`: who may have changed them."""
-        found = self._found()
+        held = self.backend.read()
+        if self.known == self.wanted and _content(held) == self._in_order and not self.lacks_routing():
+            return
+        self._in_order = None
+        found = self._found(held)
         if self.known and self._leaves_alone(found):
             return
         if self.known and found.record:
@@ -91,6 +102,8 @@ class Watch:
         if self.known is None and (done.changed or elsewhere):
             logger.info("installed by the options of this watch, in the place of what was there")
         self.known = self.wanted
+        if found.condition is Condition.SAME and not done.changed:
+            self._in_order = _content(found.held)
 
     def lacks_routing(self) -> bool:
         """Return whether routing is not as the rules need it; reads no rules."""
@@ -109,14 +122,14 @@ class Watch:
         for line in found.drift[:SHOWN]:
             logger.warning("drift: %s", line)
 
-    def _found(self) -> Installation:
+    def _found(self, held: Observed) -> Installation:
         """Return what is installed, and go over to the backend that holds it instead of the one before."""
-        found = inspect(self.backend)
+        found = inspect(self.backend, held)
         elsewhere = held_elsewhere(self.backend) if self.known and found.condition is Condition.ABSENT else {}
-        for name, held in elsewhere.items():
+        for name, theirs in elsewhere.items():
             logger.info("following the rules to backend %s", name)
             self.backend = BACKENDS[name]()
-            return inspect(self.backend, held)
+            return inspect(self.backend, theirs)
         return found
 
     def _leaves_alone(self, found: Installation) -> bool:
@@ -187,6 +200,12 @@ class Watch:
             logger.warning("%s", warning)
         self.wanted = new_record(spec, self.backend, self.version, int(time.time()))
         return True
+
+
+def _content(held: Observed) -> Content:
+    """Return what was read without what changes by itself: counters and heartbeats."""
+    rules = [(chain.name, chain.place, [(each.rule, each.text) for each in chain.rules]) for chain in held.chains]
+    return held.about, held.strangers, rules
 
 
 def watch(there: Watch, stop: Readable) -> None:

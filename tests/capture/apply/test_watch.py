@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -20,9 +21,12 @@ from proving import MESHDNS, capture, delete_rules
 
 from meshdns.capture.apply.backend import BACKENDS
 from meshdns.capture.apply.compare import Condition
-from meshdns.capture.apply.install import inspect, install, new_record
-from meshdns.capture.apply.watch import Watch, _look
+from meshdns.capture.apply.install import inspect, install, new_record, recorded
+from meshdns.capture.apply.watch import Watch, _look, watch
+from meshdns.capture.dialects.iptables.backend import Programs
+from meshdns.capture.dialects.iptables.transaction import IptablesBackend
 from meshdns.capture.dialects.nft.backend import NftBackend
+from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import ApplyError
 from meshdns.capture.policy.ruleset import Protocol
 from meshdns.capture.policy.simulate import Fate
@@ -143,7 +147,7 @@ def test_puts_back_what_a_firewall_reload_flushes_again_and_again(place: Place, 
 
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_puts_back_rules_of_iptables(variant: str) -> None:
-    """What is flushed of iptables is put back too: seen by an event, or in legacy tables by looking every second."""
+    """What is flushed of iptables is put back too: seen by an event, or in legacy tables by looking twice a second."""
     program, backend = f"iptables-{variant}", BACKENDS[f"iptables-{variant}"]()
     with namespace() as pod:
         capture(pod, "install", "--backend", backend.name, "--dns-servers", "10.96.0.10", "--family", "ipv4")
@@ -155,6 +159,41 @@ def test_puts_back_rules_of_iptables(variant: str) -> None:
             assert _eventually(lambda: pod.call(lambda: inspect(backend)).condition is Condition.SAME)
             process.terminate()
             process.wait(WITHIN_S)
+
+
+class Timed(IptablesBackend):
+    """The backend of legacy tables, which notes when it was read, and asks to be stopped after a few times."""
+
+    def __init__(self, stop: int) -> None:
+        super().__init__("iptables-legacy", Programs("legacy"))
+        self._stop = stop
+        self.readings: list[tuple[float, float]] = []
+
+    def read(self) -> Observed:
+        began = time.monotonic()
+        held = super().read()
+        self.readings.append((began, time.monotonic()))
+        if len(self.readings) == READINGS:
+            os.write(self._stop, b".")
+        return held
+
+
+READINGS = 6
+
+
+def test_legacy_tables_are_read_twice_a_second() -> None:
+    """What waits between two readings leaves half of the second for reading what was flushed and writing it anew."""
+    options = ("--backend", "iptables-legacy", "--dns-servers", "10.96.0.10", "--family", "ipv4")
+    reader, writer = os.pipe()
+    with namespace() as pod, os.fdopen(reader) as stop, os.fdopen(writer, "w"):
+        capture(pod, "install", *options)
+        backend = Timed(writer)
+        known = pod.call(lambda: recorded(backend, "watch"))
+        backend.readings.clear()
+        pod.call(lambda: watch(Watch(backend, known, lambda _: None, known.version, known=known), stop))
+    waits = [began - ended for (_, ended), (began, _) in itertools.pairwise(backend.readings)]
+    assert len(waits) == READINGS - 1
+    assert min(waits) < 0.6  # the kernel's timer, and 0.1 s to spare; what this machine is busy with makes it longer
 
 
 ON_A_LINK = ("--family", "both", "--dns-servers", "fe80::53%eth0")
@@ -530,43 +569,43 @@ def test_nothing_to_watch() -> None:
     assert (done.returncode, done.stderr.count("meshdns capture install")) == (3, 1)
 
 
-def _after(watch: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
-    watch.nameservers = lambda _: listed
-    watch.follow_nameservers()
-    watch.follow_nameservers()
-    return watch.wanted.spec.dns_servers
+def _after(there: Watch, listed: tuple[Server, ...]) -> tuple[Server, ...]:
+    there.nameservers = lambda _: listed
+    there.follow_nameservers()
+    there.follow_nameservers()
+    return there.wanted.spec.dns_servers
 
 
 def test_servers_given_by_address_stay() -> None:
     """A server that a record without their origin has besides the listed ones stays, and is recorded as asked for."""
     wanted = spec(dns_servers=servers("10.0.0.1", "10.9.9.9"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
-    assert _after(watch, servers("10.0.0.1")) == servers("10.0.0.1", "10.9.9.9")
-    assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2", "10.9.9.9")
-    assert watch.wanted.spec.named_servers == servers("10.9.9.9")
+    there = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
+    assert _after(there, servers("10.0.0.1")) == servers("10.0.0.1", "10.9.9.9")
+    assert _after(there, servers("10.0.0.2")) == servers("10.0.0.2", "10.9.9.9")
+    assert there.wanted.spec.named_servers == servers("10.9.9.9")
 
 
 def test_a_file_that_changed_before_the_watch_began_is_believed() -> None:
     """Where the record does not say what was listed, and resolv.conf lists what was never captured, it says all."""
     wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
-    assert _after(watch, servers("10.0.0.2")) == servers("10.0.0.2")
+    there = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
+    assert _after(there, servers("10.0.0.2")) == servers("10.0.0.2")
 
 
 def test_a_file_that_cannot_be_read_or_changes_between_looks_changes_nothing() -> None:
     """Only what two looks in a row find is believed: a file is empty while it is being written."""
     wanted = spec(dns_servers=servers("10.0.0.1"), resolv_conf="/etc/resolv.conf")
-    watch = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
+    there = Watch(BACKEND, new_record(wanted, BACKEND, "1", 1), lambda _: None, "1")
     for listed in (None, servers("127.0.0.1"), None, servers("10.0.0.7"), servers("127.0.0.1")):
-        watch.nameservers = lambda _, listed=listed: listed  # type: ignore[misc]
-        assert not watch.follow_nameservers()
-    assert watch.wanted.spec == wanted
+        there.nameservers = lambda _, listed=listed: listed  # type: ignore[misc]
+        assert not there.follow_nameservers()
+    assert there.wanted.spec == wanted
 
 
 def test_servers_that_were_listed_by_address_alone_are_not_followed() -> None:
     """Without a resolv.conf in the configuration no file changes what is captured."""
-    watch = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda _: None, "1")
-    assert _after(watch, servers("10.0.0.7")) == SPEC.dns_servers
+    there = Watch(BACKEND, new_record(SPEC, BACKEND, "1", 1), lambda _: None, "1")
+    assert _after(there, servers("10.0.0.7")) == SPEC.dns_servers
 
 
 class Refusing(NftBackend):
