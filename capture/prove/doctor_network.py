@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from meshdns.capture.policy.plan import plan
+from meshdns.capture.policy.ruleset import Protocol
+from meshdns.capture.policy.simulate import Packet
 from meshdns.capture.policy.spec import CaptureSpec, Family, Network, PoolRest, Ports
 from meshdns.capture.policy.terms import LISTENER
 from meshdns.capture.prove.diagnosis import Diagnosis, error, warning
 from meshdns.capture.prove.facts import Facts
+from meshdns.capture.prove.leaving import ANOTHER_INTERFACE, Way, hindrance
 
-INIT = "systemd"
+INIT: Final = "systemd"
 """Opens sockets in the resolver's place, and hands them over (systemd.socket(5))."""
+SOME_WAY: Final = Way(ANOTHER_INTERFACE, local=False)
+"""Where nobody could look for one."""
+NEW_INTERFACE: Final = "pool0"
+EXAMPLE: Final = {Family.IPV4: "192.0.2.1/32", Family.IPV6: "2001:db8::1/128"}
+"""Addresses that nobody has (RFC 5737, RFC 3849): without one of its family besides loopback nothing is connected."""
 
 
 def port_taken(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
@@ -39,7 +49,7 @@ def port_taken(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
 
 
 def pool_route(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
-    """Whether addresses that leases come from are in use here."""
+    """Whether addresses that leases come from are in use here, or leave by an interface where nothing is captured."""
     for network, interface in facts.pool_routes:
         if spec.pool_rest is PoolRest.DIRECT and not _is_captured(network, spec):
             continue
@@ -48,6 +58,33 @@ def pool_route(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
             "remove that route; or lease from elsewhere: `--pool4` or `--pool6` of the resolver, and for capture the "
             f"same by `--outbound-cidr`, with `--pool-rest {PoolRest.DIRECT.value}`",
         )
+    for pool in spec.pools:
+        way = facts.ways.get(pool[1])
+        to_pool = Packet(
+            protocol=Protocol.TCP,
+            destination=pool[1],
+            destination_port=1,
+            out_interface=way.interface if way else ANOTHER_INTERFACE,
+            local=bool(way and way.local),
+        )
+        if way and (rule := hindrance(plan(spec), to_pool)):
+            before = (f"ip route delete local {pool} dev {way.interface}",) if way.local else ()
+            yield error(
+                f"{pool} is routed by {way.interface}, where packets are left alone ({rule.id}): leased addresses "
+                "cannot be connected to",
+                _route_for(pool, facts, spec, *before),
+            )
+
+
+def _route_for(pool: Network, facts: Facts, spec: CaptureSpec, *before: str) -> str:
+    """Return what gives the pool a route by which it is captured; nothing that is captured really leaves by it."""
+    family = Family.of(pool)
+    usable = sorted(facts.up - {"lo", *spec.exclude_interfaces})
+    interface = usable[0] if usable else NEW_INTERFACE
+    make = () if usable else (f"ip link add {interface} type dummy", f"ip link set {interface} up")
+    source = () if family in facts.addressed else (f"ip address add {EXAMPLE[family]} dev {interface}",)
+    commands = (*before, *make, *source, f"ip route replace {pool} dev {interface}")
+    return f"`{'; '.join(commands)}`: any interface but lo will do, for what is captured does not leave by it"
 
 
 def _is_captured(network: Network, spec: CaptureSpec) -> bool:
@@ -72,23 +109,23 @@ def no_route(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
             continue
         if server.interface and server.interface not in facts.interfaces:
             yield error(f"nameserver {server}: there is no interface {server.interface}", "name one that exists")
-        elif not facts.reachable.get(address, True):
+        elif facts.ways.get(address, SOME_WAY) is None:
             yield error(
                 f"no route to nameserver {address}: no rule sees lookups that are sent there",
                 "add a default route, or one to it",
             )
     for pool in spec.pools:
         wanted = Family.of(pool) in spec.families and _is_captured(pool, spec)
-        if wanted and not facts.reachable.get(pool[1], True):
+        if wanted and facts.ways.get(pool[1], SOME_WAY) is None:
             yield error(
                 f"no route to the pool {pool}: leased addresses cannot be connected to",
-                f"add a default route, or `ip route add {pool} dev lo`",
+                f"add a default route, or {_route_for(pool, facts, spec)}",
             )
 
 
 def lo_down(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
     """Whether loopback is up."""
-    if not facts.lo_up:
+    if "lo" not in facts.up:
         yield error("interface lo is down: nothing reaches the resolver", "`ip link set lo up`")
 
 

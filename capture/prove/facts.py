@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network, Server
+from meshdns.capture.prove.leaving import Way
 from meshdns.capture.system.holders import Program
 from meshdns.capture.system.listeners import Listener
 
@@ -88,14 +89,19 @@ class Facts:
     hosts_line: tuple[str, ...]
     """The `hosts` line of nsswitch.conf."""
     interfaces: frozenset[str]
-    lo_up: bool
+    up: frozenset[str]
+    """Those of the interfaces that are up."""
+    addressed: frozenset[Family]
+    """The families with an address besides loopback and link-local."""
     listeners: tuple[Listener, ...]
     programs_at: Mapping[tuple[str, int], tuple[Program, ...]]
     """Who holds the sockets at our ports, by protocol and port, as far as that may be seen."""
-    reachable: Mapping[Address, bool]
-    """Whether there is a route to a nameserver or pool address."""
+    ways: Mapping[Address, Way | None]
+    """By which way packets to a nameserver or pool address leave, None where there is no route."""
     pool_routes: tuple[tuple[Network, str], ...]
-    """Routes other than the default one that lead to a pool, and by which interface; none by lo."""
+    """What is in use here of the pools: routes to it other than the default one, and by which interface; none by lo.
+
+    A route of a whole pool by no gateway, where no address of this machine is in there, is there for the leases."""
     forwarders: Mapping[str, tuple[Address, ...]]
     """Whom each of `FORWARDERS` that is here asks."""
     caches: frozenset[str]

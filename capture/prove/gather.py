@@ -22,8 +22,10 @@ from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
 from meshdns.capture.policy.spec import Address, CaptureSpec, Family, Network
 from meshdns.capture.prove.facts import FORWARDERS, Facts, Known
+from meshdns.capture.prove.leaving import Way
 from meshdns.capture.system.holders import Program, holders
 from meshdns.capture.system.listeners import Listener, listeners
+from meshdns.capture.system.namespace import addresses, global_families
 from meshdns.capture.system.netlink import routes
 from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.proc import net_lines
@@ -35,6 +37,8 @@ CAPABILITIES: Final = {"SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13,
 """Bits of /proc/self/status, CapEff (linux/capability.h)."""
 NOWHERE: Final = "*"
 """The interface of routes that refuse or drop (net/ipv4/fib_trie.c); those of IPv6 lead to lo."""
+RTF_GATEWAY: Final = 0x2
+"""linux/route.h"""
 IFF_UP: Final = 0x1
 SIOCGIFFLAGS: Final = 0x8913
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -57,6 +61,7 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
     found = tuple(listeners())
     destinations = [server.network.network_address for server in spec.dns_servers if server.network.prefixlen]
     destinations += [pool[1] for pool in spec.pools]
+    interfaces = frozenset(line.partition(":")[0].strip() for line in net_lines("dev")[2:])
     return Facts(
         known=known,
         uid=os.geteuid(),
@@ -68,11 +73,12 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
         legacy_rules=legacy_rules,
         nft_rules=nft_rules,
         hosts_line=_hosts_line(),
-        interfaces=frozenset(line.partition(":")[0].strip() for line in net_lines("dev")[2:]),
-        lo_up=_is_up("lo"),
+        interfaces=interfaces,
+        up=frozenset(filter(_is_up, interfaces)),
+        addressed=global_families(),
         listeners=found,
         programs_at=_programs_at(spec, found, unseen),
-        reachable=_reachable(destinations, unseen),
+        ways=_ways(destinations, unseen),
         pool_routes=tuple(_pool_routes(spec.pools)),
         forwarders={name: _nameservers(path) for name, path in FORWARDERS.items() if Path(path).exists()},
         caches=frozenset(name for name, path in CACHES.items() if Path(path).exists()),
@@ -161,12 +167,13 @@ def _legacy_chains(unseen: list[str]) -> tuple[frozenset[str] | None, int | None
     return frozenset(chains), rules
 
 
-def _reachable(destinations: Iterable[Address], unseen: list[str]) -> dict[Address, bool]:
+def _ways(destinations: Iterable[Address], unseen: list[str]) -> dict[Address, Way | None]:
     try:
-        return {destination: route is not None for destination, route in routes(destinations).items()}
+        found = routes(destinations)
     except PreflightError as error:
         unseen.append(f"whether there are routes to nameservers and pools: {error}")
         return {}
+    return {to: Way(route.interface, route.local) if route else None for to, route in found.items()}
 
 
 def _hosts_line() -> tuple[str, ...]:
@@ -197,10 +204,11 @@ def _is_up(interface: str) -> bool:
 
 
 def _pool_routes(pools: Iterable[Network]) -> Iterator[tuple[Network, str]]:
-    wanted = tuple(pools)
-    found: list[tuple[Network, str]] = [*_routes4(), *_routes6()]
-    for network, interface in found:
-        if network.prefixlen and any(_overlap(network, pool) for pool in wanted):
+    wanted, ours = tuple(pools), addresses()
+    found: list[tuple[Network, str, bool]] = [*_routes4(), *_routes6()]
+    for network, interface, by_gateway in found:
+        for_leases = network in wanted and not by_gateway and not any(address in network for address in ours)
+        if network.prefixlen and not for_leases and any(_overlap(network, pool) for pool in wanted):
             yield network, interface
 
 
@@ -211,19 +219,22 @@ def _overlap(network: Network, other: Network) -> bool:
     return isinstance(other, IPv6Network) and network.overlaps(other)
 
 
-def _routes4() -> Iterator[tuple[IPv4Network, str]]:
-    for line in _text("/proc/thread-self/net/route").splitlines()[1:]:
+def _routes4() -> Iterator[tuple[IPv4Network, str, bool]]:
+    """Yield destination, interface and whether there is a gateway."""
+    for line in net_lines("route")[1:]:
         words = line.split()
         prefix = int.from_bytes(bytes.fromhex(words[7])[::-1], "big").bit_count()
         if words[0] not in {"lo", NOWHERE}:
-            yield IPv4Network((bytes.fromhex(words[1])[::-1], prefix), strict=False), words[0]
+            network = IPv4Network((bytes.fromhex(words[1])[::-1], prefix), strict=False)
+            yield network, words[0], bool(int(words[3], 16) & RTF_GATEWAY)
 
 
-def _routes6() -> Iterator[tuple[IPv6Network, str]]:
-    for line in _text("/proc/thread-self/net/ipv6_route").splitlines():
+def _routes6() -> Iterator[tuple[IPv6Network, str, bool]]:
+    for line in net_lines("ipv6_route"):
         words = line.split()
         if words[9] != "lo":
-            yield IPv6Network((bytes.fromhex(words[0]), int(words[1], 16)), strict=False), words[9]
+            network = IPv6Network((bytes.fromhex(words[0]), int(words[1], 16)), strict=False)
+            yield network, words[9], bool(int(words[8], 16) & RTF_GATEWAY)
 
 
 def _nameservers(path: str) -> tuple[Address, ...]:

@@ -7,11 +7,12 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from capturing import LISTED, ports, servers, spec
+from capturing import LISTED, POOLS, ports, servers, spec
 
 from meshdns.capture.policy.spec import ALL_PORTS, CaptureSpec, Family, OnResolverDown, PoolRest
 from meshdns.capture.prove.doctor import CHECKS, Level, examine
 from meshdns.capture.prove.facts import Facts, Installed, Known, Nameservers, Standing
+from meshdns.capture.prove.leaving import Way
 from meshdns.capture.system.holders import Program
 from meshdns.capture.system.listeners import Listener
 
@@ -26,10 +27,11 @@ SOUND = Facts(
     nft_rules=0,
     hosts_line=("files", "dns"),
     interfaces=frozenset({"lo", "eth0"}),
-    lo_up=True,
+    up=frozenset({"lo", "eth0"}),
+    addressed=frozenset(Family),
     listeners=(Listener("udp", ip_address("127.0.0.1"), 15053, 1337), Listener("tcp", ip_address("::1"), 15001, 1337)),
     programs_at={},
-    reachable={},
+    ways={},
     pool_routes=(),
     forwarders={},
     caches=frozenset(),
@@ -150,15 +152,28 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "no family to choose": ("no-address", Level.ERROR, {"known": Known(has_family=False)}, {}),
-    "a nameserver without a way": ("no-route", Level.ERROR, {"reachable": {ip_address(LISTED[0]): False}}, {}),
+    "a pool by lo": ("pool-routed", Level.ERROR, {"ways": {ip_address("2001:2::1"): Way("lo", local=False)}}, {}),
+    "a pool of this machine's": (
+        "pool-routed",
+        Level.ERROR,
+        {"ways": {ip_address("240.240.0.1"): Way("lo", local=True)}, "up": frozenset({"lo"})},
+        {},
+    ),
+    "a pool by an excluded interface": (
+        "pool-routed",
+        Level.ERROR,
+        {"ways": {ip_address("240.240.0.1"): Way("eth0", local=False)}},
+        {"exclude_interfaces": ("eth0",)},
+    ),
+    "a nameserver without a way": ("no-route", Level.ERROR, {"ways": {ip_address(LISTED[0]): None}}, {}),
     "a nameserver beyond an interface that is not there": (
         "no-route",
         Level.ERROR,
         {},
         {"dns_servers": servers("fe80::1%eth9")},
     ),
-    "a pool without a way": ("no-route", Level.ERROR, {"reachable": {ip_address("240.240.0.1"): False}}, {}),
-    "no loopback": ("lo-down", Level.ERROR, {"lo_up": False}, {}),
+    "a pool without a way": ("no-route", Level.ERROR, {"ways": {ip_address("240.240.0.1"): None}}, {}),
+    "no loopback": ("lo-down", Level.ERROR, {"up": frozenset({"eth0"})}, {}),
     "SSH among the captured ports": ("ssh-lockout", Level.ERROR, {}, {"inbound_ports": (ALL_PORTS,)}),
     "saved rules that refuse": ("saved-rules", Level.ERROR, {"saved": {"/etc/nftables.conf": SAVED}}, {}),
     "saved rules": (
@@ -188,7 +203,7 @@ SOUND_AS_WELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SSH left alone": ({}, {"inbound_ports": (ALL_PORTS,), "exclude_inbound_ports": ports(22)}),
     "DNS before D-Bus": ({"hosts_line": ("files", "dns", "resolve")}, {}),
     "a family that is left out has no route": (
-        {"reachable": {ip_address(LISTED[1]): False, ip_address("2001:2::1"): False}},
+        {"ways": {ip_address(LISTED[1]): None, ip_address("2001:2::1"): None}},
         {"families": (Family.IPV4,)},
     ),
     "a resolv.conf that lists what is captured": (
@@ -201,6 +216,15 @@ SOUND_AS_WELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "a heartbeat in the one family that is captured": (_installed(Family.IPV4, families=(Family.IPV4,)), {}),
+    "a pool by any interface": ({"ways": {ip_address("240.240.0.1"): Way("eth0", local=False)}}, {}),
+    "a pool by lo, which is captured": (
+        {"ways": {ip_address("240.240.0.1"): Way("lo", local=False)}},
+        {"outbound_cidrs": (*POOLS, ip_network("127.0.0.0/8"))},
+    ),
+    "a pool by lo, and left alone": (
+        {"ways": {ip_address("240.240.0.1"): Way("lo", local=False)}},
+        {"outbound_cidrs": (ip_network("100.99.0.0/16"),), "pool_rest": PoolRest.DIRECT},
+    ),
     "a cache that has forgotten since": (
         {"caches": frozenset({"nscd"}), **_installed(*Family, age_s=3 * 3600)},
         {},
@@ -220,7 +244,7 @@ SOUND_AS_WELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "a socket of root's that nobody may look at": ({"listeners": ROOTS}, {}),
     "a pool that lives elsewhere, and is left alone": (
-        {"pool_routes": ((ip_network("240.0.0.0/4"), "eth1"),), "reachable": {ip_address("240.240.0.1"): False}},
+        {"pool_routes": ((ip_network("240.0.0.0/4"), "eth1"),), "ways": {ip_address("240.240.0.1"): None}},
         {"outbound_cidrs": (ip_network("100.99.0.0/16"),), "pool_rest": PoolRest.DIRECT},
     ),
     "a stub whose user is excluded": (

@@ -213,15 +213,29 @@ SITUATIONS = {
         id="pool-routed",
         level="warning",
         network="ip route add 240.0.0.0/4 dev eth0",
-        mended_network="ip route delete 240.0.0.0/4; ip route add 240.240.0.0/16 dev lo",
+        mended_network="ip route delete 240.0.0.0/4; ip route add 240.240.0.0/16 dev eth0",
         cause="240.0.0.0/4 is routed by eth0",
     ),
     "a pool of IPv6 that lives elsewhere": Situation(
         id="pool-routed",
         level="warning",
-        network="ip route add 2001:2::/48 dev eth0",
-        mended_network="ip route delete 2001:2::/48; ip route add 2001:2::/48 dev lo",
+        network="ip route add 2001:2::/48 via fd00::1",
+        mended_network="ip route delete 2001:2::/48; ip route add 2001:2::/48 dev eth0",
         cause="2001:2::/48 is routed by eth0",
+    ),
+    "a network of this machine's in a pool": Situation(
+        id="pool-routed",
+        level="warning",
+        network="ip address add 240.240.0.9/16 dev eth0",
+        mended_network="ip address delete 240.240.0.9/16 dev eth0",
+        cause="240.240.0.0/16 is routed by eth0",
+    ),
+    "a pool by lo": Situation(
+        id="pool-routed",
+        level="error",
+        network="ip route add 240.240.0.0/16 dev lo",
+        mended_network="ip route replace 240.240.0.0/16 dev eth0",
+        cause="240.240.0.0/16 is routed by lo, where packets are left alone (nat-local-4)",
     ),
     "no address, and no nameserver asked": Situation(
         id="no-address",
@@ -251,7 +265,7 @@ SITUATIONS = {
         level="error",
         network="ip route delete default; ip -6 route delete default",
         mended_network=f"for each in {' '.join(LISTED)}; do ip route add $each dev eth0; done\n"
-        "for each in 240.240.0.0/16 2001:2::/48; do ip route add $each dev lo; done",
+        "for each in 240.240.0.0/16 2001:2::/48; do ip route add $each dev eth0; done",
         cause="no route to the pool 2001:2::/48",
     ),
     "a nameserver beyond no interface": Situation(
