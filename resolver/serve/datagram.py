@@ -13,7 +13,6 @@ import time
 from asyncio import AbstractEventLoop
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -61,17 +60,18 @@ class _Spent(NamedTuple):
     decided_ns: int
 
 
-@dataclass(slots=True)
 class DatagramCounters:
     """Plain numbers, read when somebody asks. `tally` counts our own replies by type and RCODE (`read_tally`)."""
 
-    tally: Tally = field(default_factory=lambda: defaultdict(int))
-    forwarded: int = 0
-    heartbeats: int = 0
-    short: int = 0
-    responses: int = 0
-    unsent: int = 0
-    batches: int = 0
+    forwarded = 0
+    heartbeats = 0
+    short = 0
+    responses = 0
+    unsent = 0
+    batches = 0
+
+    def __init__(self) -> None:
+        self.tally: Tally = defaultdict(int)
 
 
 class DatagramListener:

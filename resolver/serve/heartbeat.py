@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@dataclass(slots=True)
 class HeartbeatCounters:
     """Plain numbers; gaps are seconds between two beats of this loop, larger than the interval when it was held up."""
 
-    sent: int = 0
-    failed: int = 0
-    withheld: int = 0
-    last_gap_s: float = 0.0
-    longest_gap_s: float = 0.0
+    sent = 0
+    failed = 0
+    withheld = 0
+    last_gap_s = 0.0
+    longest_gap_s = 0.0
 
 
 class Heartbeat:

@@ -14,7 +14,6 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meshdns.resolver.serve import frames
@@ -36,19 +35,18 @@ NAMES_TOLD: Final = 20
 logger = logging.getLogger("meshdns.resolver.load")
 
 
-@dataclass(slots=True)
 class LoadCounters:
     """What loading did so far. `last_s` is how long the last good one took; `loaded_at` its time.monotonic().
 
     `resumed`: the first table was the one that the last run kept.
     """
 
-    loads: int = 0
-    failures: int = 0
-    resumed: bool = False
-    last_s: float = 0.0
-    loaded_at: float = 0.0
-    summary: Summary | None = field(default=None)
+    loads = 0
+    failures = 0
+    resumed = False
+    last_s = 0.0
+    loaded_at = 0.0
+    summary: Summary | None = None
 
 
 class LoadError(Exception):
@@ -134,7 +132,7 @@ class Reloader:
         """Begin with the table on the shelf if nothing has changed since it was made; return whether that is so."""
         began = time.monotonic()
         settings = self._settings
-        kept = await asyncio.to_thread(_still_good, settings, self._search)  # files may be many, and large
+        kept = await _still_good(settings, self._search)
         if kept is None:
             return False
         with _no_collection():
@@ -193,13 +191,20 @@ class Reloader:
         _tell_changes(summary, hosts)
 
 
-def _still_good(settings: TableSettings, search: tuple[str, ...]) -> KeptTable | None:
+async def _still_good(settings: TableSettings, search: tuple[str, ...]) -> KeptTable | None:
     """Return the table on the shelf if nothing has changed since it was made."""
-    kept = kept_table(Shelf(settings.state))
-    places = places_now(settings) if kept else None
-    if kept is None or places is None or kept.made_from != made_from(settings, search, places):
+    if settings.state is None:
         return None
-    return kept
+    # Files may be many, and large: two threads read them and compute digests side by side.
+    shelved = asyncio.to_thread(kept_table, Shelf(settings.state))
+    kept, now = await asyncio.gather(shelved, asyncio.to_thread(_source_now, settings, search))
+    return kept if kept is not None and kept.made_from == now else None
+
+
+def _source_now(settings: TableSettings, search: tuple[str, ...]) -> str | None:
+    """Return what a table would be made from now; None where that cannot be read."""
+    places = places_now(settings)
+    return None if places is None else made_from(settings, search, places)
 
 
 @contextlib.contextmanager

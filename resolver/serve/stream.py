@@ -13,7 +13,6 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
@@ -45,19 +44,20 @@ ACCEPT_REST_S: Final = 1.0
 _LENGTH_BYTES: Final = 2
 
 
-@dataclass(slots=True)
 class StreamCounters:
     """Plain numbers, read when somebody asks. `tally` counts our own replies by type and RCODE (`read_tally`)."""
 
-    tally: Tally = field(default_factory=lambda: defaultdict(int))
-    accepted: int = 0
-    refused: int = 0
-    displaced: int = 0
-    timed_out: int = 0
-    queries: int = 0
-    forwarded: int = 0
-    short: int = 0
-    responses: int = 0
+    accepted = 0
+    refused = 0
+    displaced = 0
+    timed_out = 0
+    queries = 0
+    forwarded = 0
+    short = 0
+    responses = 0
+
+    def __init__(self) -> None:
+        self.tally: Tally = defaultdict(int)
 
 
 class StreamListener:
