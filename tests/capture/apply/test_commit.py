@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,8 @@ from other_meshdns import OTHER_OPTIONS, OTHER_RULES, Edit, other_meshdns
 from proving import MESHDNS, capture
 from stand_ins import FAILING, stand_ins
 
-from meshdns.capture.apply.commit import RETRY_S, pending
+from meshdns.capture.apply.commit import NOTE, RETRY_S, pending
+from meshdns.capture.system.namespace import about_this, about_this_alone
 from meshdns.capture.system.outlive import unit_command
 from meshdns.init.version import VERSION
 
@@ -101,16 +103,34 @@ def test_confirmed_it_stays(pod: Namespace) -> None:
     assert "dns-servers 10.96.0.99" in again.stderr
 
 
-def test_a_killed_install_comes_back_as_well(pod: Namespace) -> None:
-    """SIGKILL of `install`, of its whole group, at any of these moments: what was before is there in the end."""
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_killed_install_comes_back_as_well(pod: Namespace, tmp_path: Path, when: str) -> None:
+    """Killed at any run of nft, before the trial is noted or after, `install` leaves what was before in the end."""
     capture(pod, "install", *FIRST)
-    for after_s in (0.15, 0.3, 0.45, 0.6):
-        with pod.running(MESHDNS, "capture", "install", *SECOND, "--commit-timeout", TRIAL_S) as process:
-            time.sleep(after_s)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    programs = stand_ins(tmp_path, ("nft",))
+    noted = []
+    for step in itertools.count(1):
+        before = _noted(pod)
+        environment = programs.environment(f"{step} {when}")
+        done = pod.run(*TRIAL_BY_NFT, "--commit-timeout", TRIAL_S, environment=environment, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        if when == "while":
+            programs.await_the_orphan()
+        noted.append(_noted(pod) != before)
         assert _eventually(lambda: _status(pod)["confirm_within_s"] is None)
         assert _servers(pod) == ["10.96.0.10"]
+    assert set(noted) == {False, True}
+
+
+def _noted(pod: Namespace) -> str:
+    """Return which trial was noted last, whether it has come back or not; empty where none was."""
+    note = Path(pod.call(lambda: about_this_alone(NOTE) or about_this(NOTE)))
+    return str(json.loads(note.read_bytes())["id"]) if note.exists() else ""
+
+
+TRIAL_BY_NFT = (MESHDNS, "capture", "install", *SECOND, "--backend", "nft")
 
 
 def test_nothing_waits_for_a_trial_that_has_ended(pod: Namespace) -> None:
@@ -295,14 +315,33 @@ def test_what_is_meant_ends_the_trial(pod: Namespace, case: str) -> None:
     assert _servers(pod) == servers
 
 
-def test_an_install_that_fails_leaves_nothing_pending(pod: Namespace) -> None:
-    """An installation on trial that changes nothing, or is refused, has nothing to confirm."""
+def test_an_install_that_changes_nothing_leaves_nothing_pending(pod: Namespace) -> None:
+    """There is nothing to confirm where what is installed on trial was there before."""
     capture(pod, "install", *FIRST)
     capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
     assert _status(pod)["confirm_within_s"] is None
-    refused = capture(pod, "install", *SECOND, "--commit-timeout", LONG_S, "--wait-ready", "0.3", check=False)
-    assert refused.returncode == 3
-    assert _status(pod)["confirm_within_s"] is None
+    assert _eventually(lambda: not _waiting(pod))
+
+
+@pytest.mark.parametrize("before", [(), ("--commit-timeout", LONG_S)], ids=["confirmed before", "on trial before"])
+def test_an_install_that_is_refused_leaves_what_was_pending(
+    pod: Namespace, tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    """Where the kernel refuses the rules of a trial, what was pending before still is: nothing, or another trial."""
+    capture(pod, "install", *FIRST, *before)
+    id_before = _noted(pod)
+    due_before = _status(pod)["confirm_within_s"]
+    environment = stand_ins(tmp_path, ("nft",), FAILING).failing("change")
+    refused = pod.run(*TRIAL_BY_NFT, "--commit-timeout", "6000", environment=environment, check=False)
+    assert (refused.returncode, "no change today" in refused.stderr) == (4, True)
+    assert _servers(pod) == ["10.96.0.10"]
+    assert _noted(pod) == id_before
+    left = _status(pod)["confirm_within_s"]
+    if isinstance(due_before, float):
+        assert isinstance(left, float)
+        assert left < due_before
+    assert _eventually(lambda: bool(_waiting(pod)) == (due_before is not None))
+    assert (left is None) == (due_before is None)
 
 
 UNREADABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -326,9 +365,6 @@ def test_what_cannot_be_read_back_is_not_on_trial(pod: Namespace, tmp_path: Path
     assert pod.ruleset() == old
     assert "nothing is pending" in capture(pod, "confirm", check=False).stderr
     assert _eventually(lambda: not _waiting(pod))
-
-
-TRIAL_BY_NFT = (MESHDNS, "capture", "install", *SECOND, "--backend", "nft")
 
 
 def test_what_cannot_be_rolled_back_is_still_on_trial(pod: Namespace, tmp_path: Path) -> None:
