@@ -8,11 +8,8 @@ from typing import Final
 from meshdns.capture.policy.spec import CaptureSpec, OnResolverDown
 from meshdns.capture.prove.diagnosis import Diagnosis, error, warning
 from meshdns.capture.prove.facts import Facts
-from meshdns.capture.system.runner import PACKAGES
 
 OLDEST_KERNEL: Final = (5, 10)
-OLDEST_NFT: Final = (1, 0, 1)
-OLDEST_IPTABLES: Final = (1, 8, 7)
 MESHES: Final = {
     "ISTIO_": "Istio",
     "istio": "Istio",
@@ -57,17 +54,16 @@ def kernel(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
 
 def program(facts: Facts, _spec: CaptureSpec) -> Iterator[Diagnosis]:
     """Whether there is a program to load rules with, and the one that shows and removes those that are there."""
-    oldest = {program: OLDEST_NFT if program == "nft" else OLDEST_IPTABLES for program in facts.programs}
     if missing := facts.known.standing.missing:
         yield error(
             f"the kernel holds rules of meshdns, and {missing}, which shows and removes them, is not on PATH",
-            f"install the package {PACKAGES.get(missing, missing)}",
+            f"install the package {facts.known.standing.package}",
         )
     elif not any(version is not None for version in facts.programs.values()):
         yield error("neither nft nor iptables is installed", "install the package nftables")
     for program, version in facts.programs.items():
-        if version and version < oldest[program]:
-            have, need = (".".join(map(str, number)) for number in (version, oldest[program]))
+        if version and version < facts.oldest[program]:
+            have, need = (".".join(map(str, number)) for number in (version, facts.oldest[program]))
             yield warning(f"{program} is {have}, which is too old", f"install {need} or later")
 
 

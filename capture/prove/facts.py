@@ -37,6 +37,8 @@ class Standing:
     unseen: str = ""
     missing: str = ""
     """The program that is not here though the kernel holds rules of ours which only it shows."""
+    package: str = ""
+    """What to install for it."""
     drift: tuple[str, ...] = ()
     """How the rules differ from those that were installed."""
 
@@ -80,6 +82,8 @@ class Facts:
     kernel: tuple[int, ...]
     programs: Mapping[str, tuple[int, ...] | None]
     """Version of each program that is there; empty where it would not say."""
+    oldest: Mapping[str, tuple[int, ...]]
+    """The oldest version of each that does."""
     refused: str | None
     """What nft and the kernel said of our rules, empty where they took them."""
     chains: frozenset[str] | None

@@ -17,6 +17,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
+from meshdns.capture.dialects.iptables.backend import OLDEST as OLDEST_IPTABLES
+from meshdns.capture.dialects.nft.backend import OLDEST as OLDEST_NFT
 from meshdns.capture.dialects.nft.render import NAME, render
 from meshdns.capture.errors import PreflightError
 from meshdns.capture.policy.plan import plan
@@ -30,11 +32,16 @@ from meshdns.capture.system.netlink import routes
 from meshdns.capture.system.nftables import has_table
 from meshdns.capture.system.proc import net_lines
 from meshdns.capture.system.runner import demand, run
-from meshdns.capture.system.xtables import legacy_tables
+from meshdns.capture.system.xtables import effective_capabilities, legacy_tables
 
-PROGRAMS: Final = ("nft", "iptables-nft-restore", "iptables-legacy-restore")
+PROGRAMS: Final = {
+    "nft": OLDEST_NFT,
+    "iptables-nft-restore": OLDEST_IPTABLES,
+    "iptables-legacy-restore": OLDEST_IPTABLES,
+}
+"""What rules are loaded with, and the oldest version that does."""
 CAPABILITIES: Final = {"SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
-"""Bits of /proc/self/status, CapEff (linux/capability.h)."""
+"""linux/capability.h"""
 NOWHERE: Final = "*"
 """The interface of routes that refuse or drop (net/ipv4/fib_trie.c); those of IPv6 lead to lo."""
 RTF_GATEWAY: Final = 0x2
@@ -68,6 +75,7 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
         capabilities=_capabilities(),
         kernel=_version(platform.release()),
         programs={program: _program(program) for program in PROGRAMS},
+        oldest=PROGRAMS,
         refused=_refused(spec, unseen),
         chains=None if rules is None and legacy is None else frozenset((*(rules or ()), *(legacy or ()))),
         legacy_rules=legacy_rules,
@@ -89,8 +97,7 @@ def gather(spec: CaptureSpec, known: Known = UNKNOWN) -> Facts:
 
 
 def _capabilities() -> frozenset[str]:
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)", _text("/proc/thread-self/status"), re.MULTILINE)
-    effective = int(found[1], 16) if found else 0
+    effective = effective_capabilities()
     held = frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
     # Root of a user namespace has all of them, and here none of those that count.
     return held if has_table(NAME) is not None else held - {"NET_ADMIN"}

@@ -11,7 +11,7 @@ from meshdns.capture.dialects.nft.render import NAME
 from meshdns.capture.errors import CaptureError
 from meshdns.capture.prove.facts import Installed, Standing
 from meshdns.capture.system.nftables import has_table
-from meshdns.capture.system.runner import MissingProgramError
+from meshdns.capture.system.runner import PACKAGES, MissingProgramError
 from meshdns.capture.system.xtables import heartbeats
 
 
@@ -23,7 +23,10 @@ def standing(name: str) -> Standing:
         found = with_others(inspect(backend), backend)
     except MissingProgramError as error:
         left = has_table(NAME) if by_nft else heartbeats(HEARTBEATS) is not None
-        return Standing(unseen=str(error), missing=("nft" if by_nft else "iptables") if left else "")
+        if not left:
+            return Standing(unseen=str(error))
+        missing, package = ("nft", PACKAGES["nft"]) if by_nft else ("iptables", "iptables")
+        return Standing(unseen=str(error), missing=missing, package=package)
     except CaptureError as error:
         return Standing(unseen=str(error))
     if found.record is None:

@@ -44,13 +44,15 @@ def ticks() -> tuple[float, float]:
 
 def missing_capabilities() -> tuple[str, ...]:
     """Return which of CAP_NET_ADMIN and CAP_NET_RAW this process lacks: iptables' own messages do not always say."""
+    effective = effective_capabilities()
+    return tuple(capability for capability, bit in _CAPABILITIES if not effective >> bit & 1)
+
+
+def effective_capabilities() -> int:
+    """Return the capabilities of this thread, a bit each (CapEff in proc_pid_status(5))."""
     with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as in proc.py
-        lines = file.read().splitlines()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return tuple(capability for capability, bit in _CAPABILITIES if not int(value, 16) >> bit & 1)
-    return ()
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+    return int(fields["CapEff"], 16)
 
 
 _CAPABILITIES: Final = (("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13))

@@ -21,6 +21,7 @@ SOUND = Facts(
     capabilities=frozenset({"NET_ADMIN"}),
     kernel=(6, 1, 0),
     programs={"nft": (1, 0, 6), "iptables-nft-restore": (1, 8, 9), "iptables-legacy-restore": None},
+    oldest={"nft": (1, 0, 1), "iptables-nft-restore": (1, 8, 7), "iptables-legacy-restore": (1, 8, 7)},
     refused="",
     chains=frozenset(),
     legacy_rules=0,
@@ -66,7 +67,10 @@ SICK: dict[str, tuple[str, Level, dict[str, Any], dict[str, Any]]] = {
     "rules that no program shows": (
         "program-missing",
         Level.ERROR,
-        {"known": Known(standing=Standing(missing="nft", unseen="no nft")), "programs": {"nft": None}},
+        {
+            "known": Known(standing=Standing(missing="nft", package="nftables", unseen="no nft")),
+            "programs": {"nft": None},
+        },
         {},
     ),
     "an nft of long ago": ("program-missing", Level.WARNING, {"programs": {"nft": (0, 9, 8)}}, {}),
