@@ -59,21 +59,30 @@ def pool_route(facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
             f"same by `--outbound-cidr`, with `--pool-rest {PoolRest.DIRECT.value}`",
         )
     for pool in spec.pools:
-        way = facts.ways.get(pool[1])
-        to_pool = Packet(
-            protocol=Protocol.TCP,
-            destination=pool[1],
-            destination_port=1,
-            out_interface=way.interface if way else ANOTHER_INTERFACE,
-            local=bool(way and way.local),
+        if way := facts.ways.get(pool[1]):
+            yield from _led_astray(pool, way, facts, spec)
+
+
+def _led_astray(pool: Network, way: Way, facts: Facts, spec: CaptureSpec) -> Iterator[Diagnosis]:
+    packet = Packet(
+        protocol=Protocol.TCP,
+        destination=pool[1],
+        destination_port=1,
+        out_interface=way.interface,
+        local=way.local,
+    )
+    rule = hindrance(plan(spec), packet)
+    if rule is None:
+        return
+    alone = f"what is sent there is left alone ({rule.id}): leased addresses cannot be connected to"
+    if way.local:
+        delete = f"ip route delete local {pool} dev {way.interface}"
+        yield error(
+            f"{pool[1]} of the pool {pool} counts as an address of this machine, and {alone}",
+            f"remove it where an interface has it; else {_route_for(pool, facts, spec, delete)}",
         )
-        if way and (rule := hindrance(plan(spec), to_pool)):
-            before = (f"ip route delete local {pool} dev {way.interface}",) if way.local else ()
-            yield error(
-                f"{pool} is routed by {way.interface}, where packets are left alone ({rule.id}): leased addresses "
-                "cannot be connected to",
-                _route_for(pool, facts, spec, *before),
-            )
+    else:
+        yield error(f"the pool {pool} is routed by {way.interface}, and {alone}", _route_for(pool, facts, spec))
 
 
 def _route_for(pool: Network, facts: Facts, spec: CaptureSpec, *before: str) -> str:

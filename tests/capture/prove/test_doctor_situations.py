@@ -235,7 +235,14 @@ SITUATIONS = {
         level="error",
         network="ip route add 240.240.0.0/16 dev lo",
         mended_network="ip route replace 240.240.0.0/16 dev eth0",
-        cause="240.240.0.0/16 is routed by lo, where packets are left alone (nat-local-4)",
+        cause="the pool 240.240.0.0/16 is routed by lo, and what is sent there is left alone (nat-local-4)",
+    ),
+    "a lease of this machine's": Situation(
+        id="pool-routed",
+        level="error",
+        network="ip address add 2001:2::1/128 dev eth0 nodad",
+        mended_network="ip address delete 2001:2::1/128 dev eth0",
+        cause="2001:2::1 of the pool 2001:2::/48 counts as an address of this machine",
     ),
     "no address, and no nameserver asked": Situation(
         id="no-address",
