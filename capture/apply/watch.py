@@ -4,8 +4,9 @@ Rules are put back, and the routing that they need: the kernel drops our routes 
 that comes up may need one. `Watch` decides what to do at one look; `watch` waits for the kernel's events and for time.
 
 What `uninstall` removes and what `install` puts in place is nobody else's doing: the one dismisses the watch, the other
-is taken over, by whatever backend. Only what another version of meshdns recorded, and this one would plan otherwise, is
-left alone: else the watch would put back what an upgrade has just replaced (docs/adr/0018).
+is taken over, by whatever backend; what other backends hold beside it is removed (`others.py`). Only what another
+version of meshdns recorded, and this one would plan otherwise, is left alone: else the watch would put back what an
+upgrade has just replaced (docs/adr/0018).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from meshdns.capture.apply import scopes, steering
@@ -22,6 +23,7 @@ from meshdns.capture.apply.backend import BACKENDS, Backend
 from meshdns.capture.apply.choice import held_elsewhere, remove_elsewhere
 from meshdns.capture.apply.compare import Condition
 from meshdns.capture.apply.install import Installation, inspect, install, new_record
+from meshdns.capture.apply.others import Others
 from meshdns.capture.apply.record import Record
 from meshdns.capture.dialects.observed import Observed
 from meshdns.capture.errors import CaptureError
@@ -80,18 +82,23 @@ class Watch:
     _left_because: str = ""
     _in_order: Content | None = None
     """What was read when last all was as it should be: while it is read again, nothing needs to be compared."""
+    _others: Others = field(default_factory=Others)
     _listed: tuple[Server, ...] | None = None
     _seen: tuple[Server, ...] | None = None
 
     def look(self, by: Sequence[str] = ()) -> None:
         """Read the rules; where they are not as they should be, put them back. `by`: who may have changed them."""
         held = self.backend.read()
-        if self.known == self.wanted and _content(held) == self._in_order and not self.lacks_routing():
-            return
+        is_in_order = self.known == self.wanted and _content(held) == self._in_order and not self.lacks_routing()
+        if (is_in_order or self._put_in_order(held, by)) and self._others.are_due(by):
+            self._remove_others(by)
+
+    def _put_in_order(self, held: Observed, by: Sequence[str]) -> bool:
+        """Make the rules and routing what they should be; returns whether that is for this watch to do."""
         self._in_order = None
         found = self._found(held)
         if self.known and self._leaves_alone(found):
-            return
+            return False
         if self.known and found.record:
             self._follow(found.record)
         if found.condition is not Condition.SAME and not self.said:
@@ -104,6 +111,20 @@ class Watch:
         self.known = self.wanted
         if found.condition is Condition.SAME and not done.changed:
             self._in_order = _content(found.held)
+        return True
+
+    def _remove_others(self, by: Sequence[str]) -> None:
+        """Remove what other backends hold beside what is followed, or follow it where it is a later install."""
+        later = self._others.remove(self.backend, self.wanted, _by(by))
+        if later:
+            name, found = later
+            self._go_over_to(name)
+            if self._put_in_order(found.held, by):
+                self._remove_others(by)
+
+    def _go_over_to(self, name: str) -> None:
+        logger.info("following the rules to backend %s", name)
+        self.backend = BACKENDS[name]()
 
     def lacks_routing(self) -> bool:
         """Return whether routing is not as the rules need it; reads no rules."""
@@ -118,7 +139,7 @@ class Watch:
         what = "the rules are gone" if found.condition is Condition.ABSENT else "the rules were changed"
         if found.drift and set(found.drift) <= set(steering.differences(self.wanted.spec)):
             what = "routing was changed that the rules need"
-        logger.warning("%s%s: putting them back", what, f", by {' or '.join(by)}" if by else "")
+        logger.warning("%s%s: putting them back", what, _by(by))
         for line in found.drift[:SHOWN]:
             logger.warning("drift: %s", line)
 
@@ -127,8 +148,7 @@ class Watch:
         found = inspect(self.backend, held)
         elsewhere = held_elsewhere(self.backend) if self.known and found.condition is Condition.ABSENT else {}
         for name, theirs in elsewhere.items():
-            logger.info("following the rules to backend %s", name)
-            self.backend = BACKENDS[name]()
+            self._go_over_to(name)
             return inspect(self.backend, theirs)
         return found
 
@@ -200,6 +220,10 @@ class Watch:
             logger.warning("%s", warning)
         self.wanted = new_record(spec, self.backend, self.version, int(time.time()))
         return True
+
+
+def _by(makers: Sequence[str]) -> str:
+    return f", by {' or '.join(makers)}" if makers else ""
 
 
 def _content(held: Observed) -> Content:

@@ -497,6 +497,111 @@ def test_follows_to_another_backend(place: Place, backend: str) -> None:
         assert place.rules() == ""
 
 
+BESIDE = [
+    ("iptables-nft", "nft"),
+    ("iptables-legacy", "nft"),
+    ("iptables-legacy", "iptables-nft"),
+    ("nft", "iptables-nft"),
+]
+"""What holds the last install, and what holds an older one again: by a transaction that the kernel tells of."""
+
+
+@pytest.mark.parametrize(("last", "restored"), BESIDE)
+def test_what_is_restored_beside_the_rules_is_removed(place: Place, last: str, restored: str) -> None:
+    """An older install of ours that a saved ruleset brings back in another dialect goes, and the last one stays."""
+    place.install("--backend", restored, "--pool-rest", "direct")
+    saved = _Saved.of(place.pod, restored)
+    place.install("--backend", last)
+    with place.watched() as process:
+        lines = _lines_of(process)
+        for _ in range(2):
+            saved.restore()
+            assert f"also installed with {restored}, by " in next(lines)
+            assert _eventually(lambda: _is_in_order(place.pod))
+            assert place.pod.call(lambda: inspect(BACKENDS[restored]())).condition is Condition.ABSENT
+    record = place.pod.call(lambda: inspect(BACKENDS[last]())).record
+    assert record
+    assert record.spec.pool_rest is PoolRest.REJECT
+
+
+def test_what_another_version_holds_beside_the_rules_is_left_alone(place: Place, tmp_path: Path) -> None:
+    """It may be an upgrade under way: that is told once, with the way out, and each keeps its own."""
+    other = other_meshdns(tmp_path / "newer", "9.9.9", *OTHER_RULES)
+    other.capture(place.pod, "install", *place.options)
+    saved, rules = _Saved.of(place.pod, "nft"), place.rules()
+    place.install("--backend", "iptables-nft")
+    with place.watched() as process:
+        lines = _lines_of(process)
+        saved.restore()
+        told = next(lines)
+        assert "nft holds rules of meshdns 9.9.9 beside those of iptables-nft: leaving them alone" in told
+        assert "`meshdns capture install`, with the options that are to stay, removes them" in told
+        place.pod.run("iptables-nft", "-w", "5", "-t", "nat", "-F")
+        assert "putting them back" in next(lines)
+        iptables = BACKENDS["iptables-nft"]()
+        assert _eventually(lambda: place.pod.call(lambda: inspect(iptables)).condition is Condition.SAME)
+        assert place.rules() == rules
+        place.install("--backend", "iptables-nft")
+        assert place.rules() == ""
+
+
+@pytest.mark.parametrize("last", ["nft", "iptables-legacy"])
+@pytest.mark.parametrize("begins_with", ["nft", "iptables-legacy"])
+def test_of_two_installs_the_later_is_followed(last: str, begins_with: str) -> None:
+    """Whichever a watch begins with: an `install` that was killed before it removed the former is completed."""
+    records = {
+        name: new_record(spec(pool_rest=rest), BACKENDS[name](), VERSION, 2 if name == last else 1)
+        for name, rest in (("nft", PoolRest.REJECT), ("iptables-legacy", PoolRest.DIRECT))
+    }
+    record = records[begins_with]
+    there = Watch(BACKENDS[begins_with](), record, lambda _: None, VERSION, known=record)
+    with namespace() as pod:
+        for name, each in records.items():
+            pod.call(lambda name=name, each=each: install(BACKENDS[name](), each))  # type: ignore[misc]
+        pod.call(there.look)
+        held = {name: pod.call(lambda name=name: inspect(BACKENDS[name]())) for name in records}  # type: ignore[misc]
+    assert (there.backend.name, there.wanted.spec) == (last, records[last].spec)
+    assert [name for name, found in held.items() if found.condition is not Condition.ABSENT] == [last]
+    assert held[last].condition is Condition.SAME
+
+
+def test_other_backends_are_not_read_at_every_look(place: Place) -> None:
+    """Legacy tables are read twice a second, but what else there might be only where somebody changed something."""
+    saved = _Saved.of(place.pod, "nft")
+    place.install("--backend", "iptables-legacy")
+    legacy = BACKENDS["iptables-legacy"]()
+    known = place.pod.call(lambda: recorded(legacy, "watch"))
+    there = Watch(legacy, known, lambda _: None, VERSION, known=known)
+    place.pod.call(there.look)
+    saved.restore()
+    place.pod.call(there.look)
+    assert place.rules() != ""
+    place.pod.call(lambda: there.look(["nft (pid 17)"]))
+    assert place.rules() == ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """Rules as the programs of an operating system save them, and load them again at its start."""
+
+    pod: Namespace
+    texts: dict[tuple[str, ...], str]
+    """What to give to which program."""
+
+    @classmethod
+    def of(cls, pod: Namespace, backend: str) -> _Saved:
+        """Save what a backend holds."""
+        if backend == "nft":
+            return cls(pod, {("nft", "-f", "-"): pod.run("nft", "list", "ruleset").stdout})
+        variant = backend.removeprefix("iptables-")
+        programs = (f"iptables-{variant}", f"ip6tables-{variant}")
+        return cls(pod, {(f"{name}-restore", "--noflush"): pod.run(f"{name}-save").stdout for name in programs})
+
+    def restore(self) -> None:
+        for command, text in self.texts.items():
+            self.pod.run(*command, stdin=text)
+
+
 def test_what_it_may_not_read_is_not_absent(place: Place) -> None:
     """Rules that an install put elsewhere, where this watch may not look, are no reason to put older ones back."""
     few = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all")  # legacy tables need CAP_NET_RAW as well
