@@ -67,7 +67,7 @@ def _route(ip: IPRoute, names: dict[int, str], destination: Address) -> Route | 
     except NetlinkError as error:
         if error.code in _NO_ROUTE:
             return None
-        raise
+        raise PreflightError(f"cannot read the route to {destination}: {os.strerror(error.code).lower()}") from error
     if found["type"] not in {RTN_UNICAST, RTN_LOCAL}:
         return None
     source, gateway = (found.get_attr(name) for name in ("RTA_PREFSRC", "RTA_GATEWAY"))
