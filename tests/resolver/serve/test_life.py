@@ -20,6 +20,8 @@ from ports import free_port
 from resolving import ADDRESS_AND_AUTO, MESHDNS, Running, running
 
 from meshdns.resolver.errors import PreflightError
+from meshdns.resolver.serve.batch import SLOTS
+from meshdns.resolver.serve.datagram import PACKET_BYTES
 from meshdns.resolver.serve.listeners import open_listeners
 
 WITHIN_S = 20.0
@@ -64,9 +66,27 @@ def test_a_signal_during_the_start_is_acted_on_later(number: signal.Signals, ent
             told = "generation 1" if number is signal.SIGHUP else "the cache is empty"
             wait_until(lambda: told in log.read_text())
             wait_until(lambda: "INFO meshdns.resolver: ready" in log.read_text())
-            assert not blocked(process.pid)
+            wait_until(lambda: not blocked(process.pid))  # the C library blocks all while it makes a thread
         finally:
             process.kill()
+
+
+def batches(pid: int) -> int:
+    """Return from how many sockets a process reads many packets at once: for each it maps so much shared memory."""
+    size = SLOTS * (PACKET_BYTES + 1)
+    shared = [line.split()[0] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "/dev/zero" in line]
+    ranges = [[int(end, 16) for end in found.split("-")] for found in shared]
+    return sum((end - start) // size for start, end in ranges)
+
+
+def test_packets_are_read_many_at_once_after_the_first_answers(entries: Path, tmp_path: Path) -> None:
+    """Each listener has room for as many as wait, soon after the first load; one whose queries are logged has none."""
+    two = ("--listen", f"127.0.0.1:{free_port()}")
+    with running(entries, tmp_path / "plain", *two) as one:
+        wait_until(lambda: batches(one.process.pid) == 2)
+    with running(entries, tmp_path / "logged", *two, "--query-log", str(tmp_path / "queries")) as one:
+        wait_until(lambda: "_ctypes" in Path(f"/proc/{one.process.pid}/maps").read_text())
+        assert batches(one.process.pid) == 0
 
 
 BEATING = ("--heartbeat", "--proxy-uid", str(os.getuid()))
