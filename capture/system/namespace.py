@@ -163,10 +163,11 @@ def about_this_alone(kind: str) -> str | None:
     It is named by the namespace's cookie, which no other has until the machine is started again (Linux 5.14), and by
     that start, which /run of a container may outlive. None where the kernel tells no cookie.
     """
-    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket  # noqa: PLC0415 - see rawnetlink.py
+    from _socket import AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket  # noqa: PLC0415 - see rawnetlink.py
 
     try:
-        with contextlib.closing(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)) as any_of_here:
+        # Any socket would do. This family is the one that capture cannot do without, should others be forbidden.
+        with contextlib.closing(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC)) as any_of_here:
             cookie = any_of_here.getsockopt(SOL_SOCKET, SO_NETNS_COOKIE, COOKIE_BYTES)
         with open(BOOT, encoding="ascii") as file:
             boot = file.read().strip()

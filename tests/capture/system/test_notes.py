@@ -49,6 +49,7 @@ def test_who_asks_is_not_who_attends(pod: Namespace) -> None:
         assert process.stdout.readline() == b"attending\n"
         assert all(pod.call(asked))
     assert not any(pod.call(asked))  # killed, it has left its file
+    Path(pod.call(lambda: f"{about_this(KIND)}.attended")).unlink()
 
 
 def test_attendance_ends_with_its_block(pod: Namespace) -> None:
