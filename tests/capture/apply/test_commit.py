@@ -246,6 +246,17 @@ def test_a_trial_is_of_its_namespace_alone(edits: tuple[Edit, ...], tmp_path: Pa
         assert _eventually(lambda: new.ruleset() == "")
 
 
+@pytest.mark.parametrize("command", [("install", *SECOND), ("uninstall",)], ids=["install", "uninstall"])
+def test_what_is_meant_ends_the_trial_of_an_older_version(
+    pod: Namespace, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """A note by the inode, as older versions leave it, is taken away too: whoever waits with it goes."""
+    other_meshdns(tmp_path, "0.0.1", NO_COOKIE).capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
+    assert _waiting(pod)
+    capture(pod, *command)
+    assert _eventually(lambda: not _waiting(pod))
+
+
 def _inherit(inode: int, heir: Namespace) -> bool:
     """Give the note that was left under the inode of a gone namespace to another; returns whether there was one.
 
