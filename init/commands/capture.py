@@ -108,6 +108,7 @@ def install(
             _wait_ready(spec, wait_ready)
         for warning in check(spec):
             click.echo(f"meshdns: warning: {warning}", err=True)
+        was_on_trial = commit.pending() is not None
         with locked(), _committing(commit_timeout) as settled:
             choice = choose_working(backend, plan_rules(spec))
             elsewhere = held_elsewhere(choice.backend)
@@ -118,7 +119,10 @@ def install(
                 remove_elsewhere(choice.backend, elsewhere)
                 is_changed = done.changed or bool(elsewhere)
                 settled(is_changed)
-        on_trial = _how_it_ends(commit_timeout) if commit_timeout and is_changed else ""
+        if commit_timeout:
+            trial = _how_it_ends(commit_timeout) if is_changed else _how_it_ends()
+        else:
+            trial = "the trial is over: what is installed stays" if was_on_trial else ""
         unheard = _await_beat(choice.backend, spec) if wait_ready and spec.dns else ()
     click.echo(f"backend {choice.backend.name}: {choice.reason}")
     _print_done(record, done, elsewhere)
@@ -128,8 +132,8 @@ def install(
         click.echo(no_dns())
     for line in unheard:
         click.echo(f"meshdns: {line}", err=True)
-    if on_trial:
-        click.echo(on_trial)
+    if trial:
+        click.echo(trial)
 
 
 @capture.command()
@@ -226,13 +230,14 @@ def _committing(timeout_s: float | None) -> Iterator[Callable[[bool], None]]:
         raise
 
 
-def _how_it_ends(timeout_s: float) -> str:
-    """Return how the trial ends, for people; nothing where it has ended."""
-    on_trial = commit.pending()
-    if on_trial is None:
+def _how_it_ends(timeout_s: float | None = None) -> str:
+    """Return how a trial ends that has just begun or, without `timeout_s`, goes on; nothing where there is none."""
+    on_trial, left_s = commit.pending(), commit.seconds_left()
+    if on_trial is None or left_s is None:
         return ""
     then = "what was before comes back" if on_trial.previous else "it is removed again"
-    return f"{then} in {timeout_s:g} s, unless you run `meshdns capture confirm`"
+    when = f"{then} in {timeout_s or round(left_s):g} s, unless you run `meshdns capture confirm`"
+    return when if timeout_s else f"still on trial: {when}"
 
 
 def no_dns() -> str:

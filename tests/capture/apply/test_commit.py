@@ -85,6 +85,14 @@ def test_the_configuration_before_comes_back(pod: Namespace) -> None:
     assert capture(pod, "status", "--check").returncode == 0
 
 
+def test_an_install_without_a_trial_ends_one(pod: Namespace) -> None:
+    """What is installed without `--commit-timeout` stays, also where nothing had to change, and says so."""
+    capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
+    assert "the trial is over: what is installed stays" in capture(pod, "install", *FIRST).stdout
+    assert _status(pod)["confirm_within_s"] is None
+    assert "trial" not in capture(pod, "install", *FIRST).stdout
+
+
 def test_confirmed_it_stays(pod: Namespace) -> None:
     """`status` counts the seconds of a trial; confirmed it stays, and a second `confirm` says what is in force."""
     capture(pod, "install", *FIRST)
@@ -94,6 +102,8 @@ def test_confirmed_it_stays(pod: Namespace) -> None:
     assert 0 < left <= float(LONG_S)
     assert _servers(pod) == ["10.96.0.99"]
     assert "to be confirmed within" in capture(pod, "status").stdout
+    said = capture(pod, "install", *SECOND, "--commit-timeout", LONG_S).stdout
+    assert "still on trial: what was before comes back in" in said
     assert "dns-servers 10.96.0.99" in capture(pod, "confirm").stdout
     assert _status(pod)["confirm_within_s"] is None
     assert _servers(pod) == ["10.96.0.99"]
