@@ -126,6 +126,8 @@ def confirm() -> None:
         raise ConfirmError("cannot confirm: it is too late, and what was installed before is back")
     if _is_abandoned(found):
         raise ConfirmError(f"cannot confirm: it is too late: {ways_out(found)}")
+    if found.due_s <= _now_s():
+        raise ConfirmError("cannot confirm: it is too late, and what was installed before comes back now")
     disarm()
 
 

@@ -85,6 +85,20 @@ def test_the_configuration_before_comes_back(pod: Namespace) -> None:
     assert capture(pod, "status", "--check").returncode == 0
 
 
+def test_a_confirmation_that_is_due_no_more_is_too_late(pod: Namespace) -> None:
+    """From when the time is over nothing is confirmed, also where the process that waits has not come round to it."""
+    capture(pod, "install", *FIRST, "--commit-timeout", TRIAL_S)
+    (process,) = _waiting(pod)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        assert _eventually(lambda: _status(pod)["confirm_within_s"] == 0.0)
+        late = capture(pod, "confirm", check=False)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert (late.returncode, "comes back now; in force: " in late.stderr) == (4, True)
+    assert _eventually(lambda: pod.ruleset() == "")
+
+
 def test_an_install_without_a_trial_ends_one(pod: Namespace) -> None:
     """What is installed without `--commit-timeout` stays, also where nothing had to change, and says so."""
     capture(pod, "install", *FIRST, "--commit-timeout", LONG_S)
