@@ -34,9 +34,10 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn `SIGNALS` into a `Stop` for the length of a block, save those that are ignored, as nohup(1) has it."""
+    """Turn `SIGNALS` into a `Stop` for the length of a block, save SIGHUP where it is ignored, as nohup(1) has it."""
     stop = Stop()
-    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    is_by_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heeded = SIGNALS[:-1] if is_by_nohup else SIGNALS
     before = {number: signal.signal(number, stop.set) for number in heeded}
     try:
         yield stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,10 @@ import pytest
 # How fast a machine is makes no test fail; and where a change is judged, it is not judged by luck.
 hypothesis.settings.register_profile("meshdns", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("meshdns")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts in the background deaf to SIGINT, and so would be what the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IDS = os.environ.get("MESHDNS_IDS", "all" if os.geteuid() == 0 else "one")
 """Which users exist: all (root), some (a user namespace with subordinate ids) or one (see scripts/in-namespace)."""
