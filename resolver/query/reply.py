@@ -170,8 +170,8 @@ def _walk(message: bytes, at: int, count: int) -> tuple[list[_Record], list[int]
     for _ in range(count):
         owner = at
         if message[at] >= POINTER:
-            if (message[at] & 0x3F) << 8 | message[at + 1] >= at:
-                raise IndexError
+            if not HEADER_BYTES <= (message[at] & 0x3F) << 8 | message[at + 1] < at:
+                raise IndexError  # what stands in the header is no name, and is another one in our reply
             at += 2
         elif message[at] == 0:
             at += 1
@@ -257,7 +257,7 @@ def read_name(message: bytes, at: int) -> bytes | None:
     while (length := message[at]) != 0:
         if length >= POINTER:
             at = (length & 0x3F) << 8 | message[at + 1]
-            if at >= lowest:
+            if not HEADER_BYTES <= at < lowest:
                 return None
             lowest = at
             continue

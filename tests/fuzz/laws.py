@@ -70,7 +70,9 @@ def any_reply(message: bytes) -> None:
             before = dns.message.from_wire(message, ignore_trailing=True)
             after = dns.message.from_wire(finished)
             assert after.rcode() == before.rcode()
-            assert after.answer == before.answer or after.flags & 0x0200
+            # A name in a record's data may stand in the header, and is what the header makes it.
+            same_header = dns.message.from_wire(finished[:4] + message[4:], ignore_trailing=True)
+            assert after.answer == same_header.answer or after.flags & 0x0200
 
 
 def any_manifest(data: bytes) -> None:
