@@ -108,6 +108,8 @@ class Watch:
         remove_elsewhere(self.backend, elsewhere)
         if self.known is None and (done.changed or elsewhere):
             logger.info("installed by the options of this watch, in the place of what was there")
+        elif done.changed and found.condition is Condition.SAME and self.known == self.wanted:
+            logger.warning("routing was changed that the rules need: put back")  # between our look and our hand
         self.known = self.wanted
         if found.condition is Condition.SAME and not done.changed:
             self._in_order = _content(found.held)
