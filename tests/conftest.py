@@ -47,3 +47,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many packets have met the fate in a kernel that the simulator tells."""
+    reports = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
+    fates = [told for told in reports if "probes" in told]
+    if fates:
+        cases, backends = ({told[name] for told in fates} for name in ("case", "backend"))
+        packets = sum(told["probes"] for told in fates)
+        terminalreporter.line(
+            f"{packets:,} packets met the fate that the simulator told: {len(cases)} configurations, each by up to"
+            f" {len(backends)} backends ({', '.join(sorted(backends))})"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -115,10 +115,12 @@ def _rows(cases: Iterable[str]) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize(("case", "backend"), _rows(CASES))
-def test_kernel_and_simulator_agree(case: str, backend: str) -> None:
+def test_kernel_and_simulator_agree(case: str, backend: str, record_property: Callable[[str, object], None]) -> None:
     """Whoever sends what to whom, resolver up or down: the kernel does what the simulator says."""
     rules = plan(CASES[case])
     wrong = []
+    for name, value in {"case": case, "backend": backend, "probes": 2 * len(PROBES)}.items():
+        record_property(name, value)
     with world(backend=backend) as there:
         there.install(CASES[case])
         for alive in ((), tuple(Family)):
