@@ -124,10 +124,10 @@ def confirm() -> None:
         raise ConfirmError("cannot confirm: nothing is pending")
     if found.is_over:
         raise ConfirmError("cannot confirm: it is too late, and what was installed before is back")
-    if _is_abandoned(found):
-        raise ConfirmError(f"cannot confirm: it is too late: {ways_out(found)}")
     if found.due_s <= _now_s():
-        raise ConfirmError("cannot confirm: it is too late, and what was installed before comes back now")
+        is_coming = notes.is_attended(_waiting(found.id))
+        how = ", and what was installed before comes back now" if is_coming else f": {ways_out(found)}"
+        raise ConfirmError(f"cannot confirm: it is too late{how}")
     disarm()
 
 
