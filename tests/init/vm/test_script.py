@@ -10,7 +10,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[3] / "init" / "onboard-vm.sh"
 ALONE = ("unshare", "--mount", "--propagation", "private", "sh", "-euc")
-EMPTY = "mount -t tmpfs none /opt; mount -t tmpfs none /etc\n"
+EMPTY = f"exec 3<{SCRIPT}; mount -t tmpfs none /opt; mount -t tmpfs none /etc\n"
+"""The script is opened before: what the tests run from may lie in /opt."""
 MANIFEST = "mkdir /etc/meshdns; echo {} >/etc/meshdns/onboarded.json\n"
 TAKES = 'echo "meshdns $*"'
 BROKEN = "exit 1"
@@ -31,7 +32,7 @@ def installed(does: str, stamp: str = OTHER_WHEEL) -> str:
 
 def run(directory: Path, before: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the script in a directory, on a machine made by `before`; what is in /opt then is printed last."""
-    script = f'{EMPTY}{before}\ncode=0; sh {SCRIPT} "$@" || code=$?; echo "opt: $(ls /opt)"; exit $code'
+    script = f'{EMPTY}{before}\ncode=0; sh /dev/fd/3 "$@" || code=$?; echo "opt: $(ls /opt)"; exit $code'
     return subprocess.run(
         [*ALONE, script, "sh", *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=100,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PIP_NO_INDEX": "1"},
